@@ -1,0 +1,28 @@
+"""The eye: networks, training, attribution, regions, metrics and data sets.
+
+Knows torch; knows no HTTP, SQL or Label Studio.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+# albumentations asks a package index for its newest release at import unless told not to; OpenMP threads that spin
+# while they wait slow a shared two-core machine down by an order of magnitude. Both are read at import of the library.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+if TYPE_CHECKING:
+    from inspection_models.classifier import DefectClassifier
+
+__all__ = ["DefectClassifier"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the classifier, and torch with it, only when it is asked for."""
+    if name == "DefectClassifier":
+        from inspection_models.classifier import DefectClassifier  # noqa: PLC0415
+
+        return DefectClassifier
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
