@@ -1,0 +1,52 @@
+"""The labeling configuration that the desk makes for a model's classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CHOICES_NAME = "defect"
+REGIONS_NAME = "region"
+IMAGE_NAME = "image"
+# Told apart by colour-blind readers too (Okabe and Ito's set, then further hues).
+_COLOURS = (
+    "#D55E00",
+    "#0072B2",
+    "#E69F00",
+    "#CC79A7",
+    "#009E73",
+    "#56B4E9",
+    "#F0E442",
+    "#8C564B",
+    "#7F3C8D",
+    "#3969AC",
+)
+
+
+def labeling_configuration(classes: Sequence[str], good_class: str | None, *, heading: str) -> str:
+    """Image with zoom, one choice a class on the number keys, and a polygon label for every defect class.
+
+    The polygon labels get letter keys, so that no key means two things.
+    """
+    view = Element("View")
+    SubElement(view, "Header", value=heading)
+    SubElement(view, "Image", name=IMAGE_NAME, value="$image", zoom="true", zoomControl="true", rotateControl="false")
+    choices = SubElement(
+        view, "Choices", name=CHOICES_NAME, toName=IMAGE_NAME, choice="single", showInLine="true", required="true"
+    )
+    ordered = [name for name in classes if name == good_class] + [name for name in classes if name != good_class]
+    for number, name in enumerate(ordered, start=1):
+        hotkey = {"hotkey": str(number)} if number <= len("123456789") else {}
+        SubElement(choices, "Choice", value=name, **hotkey)
+    labels = SubElement(
+        view, "PolygonLabels", name=REGIONS_NAME, toName=IMAGE_NAME, strokeWidth="2", opacity="0.2", pointSize="small"
+    )
+    letters = "qwertyasdfg"
+    for place, name in enumerate(name for name in classes if name != good_class):
+        hotkey = {"hotkey": letters[place]} if place < len(letters) else {}
+        SubElement(labels, "Label", value=name, background=_COLOURS[place % len(_COLOURS)], **hotkey)
+    indent(view)
+    return tostring(view, encoding="unicode")

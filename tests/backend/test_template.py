@@ -1,0 +1,46 @@
+"""The labeling configuration made for a model's classes."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from defusedxml.ElementTree import fromstring
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.label_studio.template import labeling_configuration
+
+NAMES = st.lists(
+    st.text(min_size=1, max_size=12, alphabet=st.characters(codec="utf-8", exclude_categories=["C"])),
+    min_size=1,
+    max_size=14,
+    unique=True,
+)
+
+
+@given(NAMES, st.booleans(), st.text(max_size=20, alphabet="<>&\"' abc"))
+def test_every_class_is_a_choice_and_every_defect_a_polygon_label(
+    names: list[str], has_good: bool, heading: str
+) -> None:
+    good = names[0] if has_good else None
+    view = fromstring(labeling_configuration(names, good, heading=heading))
+    assert view.find("Header").get("value") == heading
+    assert {choice.get("value") for choice in view.iter("Choice")} == set(names)
+    assert {label.get("value") for label in view.iter("Label")} == set(names) - {good}
+    keys = Counter(tag.get("hotkey") for tag in view.iter() if tag.get("hotkey"))
+    assert not keys or max(keys.values()) == 1
+
+
+def test_good_comes_first_and_takes_key_one() -> None:
+    view = fromstring(labeling_configuration(["crack", "good"], "good", heading="x"))
+    assert [(c.get("value"), c.get("hotkey")) for c in view.iter("Choice")] == [("good", "1"), ("crack", "2")]
+
+
+@pytest.mark.parametrize("good", ["good", None])
+def test_label_studio_itself_accepts_it(good: str | None) -> None:
+    from label_studio_sdk.label_interface import LabelInterface
+
+    interface = LabelInterface(labeling_configuration(["good", "a b", "c&d"], good, heading="x"))
+    interface.validate()
+    assert {"defect", "region"} == {control.name for control in interface.controls}
