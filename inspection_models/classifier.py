@@ -1,0 +1,267 @@
+"""The classifier: a network with all that turns an image into a decision, and its directory on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from inspection_models.model_card import (
+    CARD_FILE,
+    WEIGHTS_FILE,
+    ExplanationSettings,
+    ModelCard,
+    ModelError,
+    ModelVersion,
+    Thresholds,
+    read_card,
+)
+from inspection_models.networks import NetworkError, build_network
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from inspection_models.preprocessing import Preprocessing
+
+__all__ = ["DefectClassifier", "ModelError", "Prediction"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The decision on one image.
+
+    Attributes:
+        index: of the decided class.
+        label: its name.
+        probability: its calibrated probability, 0 to 1.
+        probabilities: float32 [C], calibrated, in the order of the classes.
+        logits: float32 [C], the network's output.
+        is_defect: whether the decided class is another than the good one.
+    """
+
+    index: int
+    label: str
+    probability: float
+    probabilities: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    is_defect: bool
+
+
+class DefectClassifier:
+    """A network with its classes, preprocessing, calibration and thresholds.
+
+    Attributes:
+        network: in eval mode; float32 [N, 3, H, W] to logits [N, C].
+        card: everything that `model.json` says.
+    """
+
+    def __init__(self, network: torch.nn.Module, card: ModelCard) -> None:
+        self.network = network.eval().requires_grad_(requires_grad=False)
+        self.card = card
+
+    @classmethod
+    def assemble(cls, network: torch.nn.Module, **fields: Any) -> DefectClassifier:
+        """Make a classifier of a network and the fields of its `ModelCard`, all but the weights' hash."""
+        digest = hashlib.sha256(weights_of(network)).hexdigest()
+        return cls(network, ModelCard(weights_sha256=digest, **fields))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names in the order of the network's outputs."""
+        return self.card.classes
+
+    @property
+    def good_class(self) -> str | None:
+        """The class without a defect; None where every class is a defect."""
+        return self.card.good_class
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """From an image to the network's input."""
+        return self.card.preprocessing
+
+    @property
+    def temperature(self) -> float:
+        """Probabilities are softmax(logits / temperature)."""
+        return self.card.calibration.temperature
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Where the model draws its lines."""
+        return self.card.thresholds
+
+    @property
+    def explanation(self) -> ExplanationSettings:
+        """How this model's decisions are explained."""
+        return self.card.explanation
+
+    @property
+    def version(self) -> ModelVersion:
+        """Identity: name, version, hash of the weights and fingerprint."""
+        return self.card.model_version
+
+    def with_settings(self, **changes: Any) -> DefectClassifier:
+        """Return the same network under other card fields, such as thresholds: a new model version."""
+        return DefectClassifier(self.network, self.card.with_settings(**changes))
+
+    def predict(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
+        """Decide each image by itself, in a batch of one: same image, same bits, whatever its neighbours.
+
+        Args:
+            images: uint8 [H, W, 3] RGB arrays of any sizes.
+
+        Raises:
+            ImageError: an entry is not such an array.
+            RuntimeError: the network's output is not finite.
+        """
+        return [self._predict_one(image) for image in images]
+
+    def decide(self, logits: NDArray[np.float32]) -> Prediction:
+        """Turn the network's logits [C] into a decision.
+
+        Raises:
+            RuntimeError: a logit is not finite.
+        """
+        if not np.isfinite(logits).all():
+            raise RuntimeError(f"model {self.version} gave logits that are not finite; its weights are unusable")
+        scaled = logits.astype(np.float64) / self.temperature
+        exponentials = np.exp(scaled - scaled.max())
+        probabilities = exponentials / exponentials.sum()
+        index = self._decided(probabilities)
+        label = self.classes[index]
+        rounded = probabilities.astype(np.float32)
+        return Prediction(index, label, float(rounded[index]), rounded, logits, label != self.good_class)
+
+    def _predict_one(self, image: NDArray[np.uint8]) -> Prediction:
+        inputs, _ = self.preprocessing.apply(image)
+        device = next(self.network.parameters()).device
+        with torch.inference_mode():
+            logits = self.network(inputs.unsqueeze(0).to(device))[0]
+        return self.decide(logits.float().cpu().numpy())
+
+    def _decided(self, probabilities: NDArray[np.float64]) -> int:
+        if self.thresholds.decision is None or self.good_class is None:
+            return int(probabilities.argmax())
+        good = self.classes.index(self.good_class)
+        if 1.0 - probabilities[good] < self.thresholds.decision:
+            return good
+        return int(np.where(np.arange(len(probabilities)) == good, -1.0, probabilities).argmax())
+
+    def save(
+        self, directory: str | Path, *, overwrite: bool = False, attachments: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Write the model directory, whole or not at all.
+
+        Args:
+            directory: made, with its parents.
+            overwrite: replace a model directory that is there already.
+            attachments: further files by name, such as a training summary.
+
+        Raises:
+            ModelError: the directory exists and may not, or must not, be replaced.
+            OSError: it cannot be written.
+        """
+        target = Path(directory).absolute()
+        check_target(target, overwrite=overwrite)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        fresh.mkdir()
+        try:
+            weights = weights_of(self.network)
+            if hashlib.sha256(weights).hexdigest() != self.card.weights_sha256:
+                raise ModelError("the network's weights changed since this classifier was made; assemble it anew")
+            files = {WEIGHTS_FILE: weights, CARD_FILE: self.card.to_json().encode(), **(attachments or {})}
+            for name, content in files.items():
+                _write_durably(fresh / name, content)
+            _swap_in(fresh, target)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+    @classmethod
+    def load(cls, directory: str | Path, *, device: str = "cpu") -> DefectClassifier:
+        """Read a model directory and check every byte of its weights and every field of its card.
+
+        Raises:
+            ModelError: something is missing, changed, invalid or of another format version.
+        """
+        folder = Path(directory)
+        card = read_card(folder / CARD_FILE)
+        path = folder / WEIGHTS_FILE
+        try:
+            weights = path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be read ({error.strerror or error}); copy the directory again") from error
+        digest = hashlib.sha256(weights).hexdigest()
+        if digest != card.weights_sha256:
+            raise ModelError(
+                f"{path}: its sha256 is {digest}, field 'weights_sha256' of {CARD_FILE} says {card.weights_sha256}: "
+                "the weights were changed or damaged; copy the model directory again from where it was trained"
+            )
+        try:
+            network = build_network(card.architecture, len(card.classes), pretrained=False)
+        except NetworkError as error:
+            raise ModelError(f"{folder / CARD_FILE}: field 'architecture': {error}") from error
+        try:
+            network.load_state_dict(safetensors.torch.load(weights), strict=True)
+        except Exception as error:  # damaged safetensors raise several types of their own
+            raise ModelError(f"{path}: does not fit field 'architecture' {card.architecture!r} ({error})") from error
+        return cls(network.to(device), card)
+
+
+def weights_of(network: torch.nn.Module) -> bytes:
+    """The network's state as a safetensors file, tensors sorted by name and laid out contiguously on the CPU."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(network.state_dict().items())}
+    content: bytes = safetensors.torch.save(state)
+    return content
+
+
+def check_target(directory: Path, *, overwrite: bool) -> None:
+    """Make sure that a model may be saved to a directory.
+
+    Raises:
+        ModelError: a model is there and may not be replaced, or something else is there.
+    """
+    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
+        return
+    if not directory.is_dir() or not (directory / CARD_FILE).is_file() or any(p.is_dir() for p in directory.iterdir()):
+        raise ModelError(f"{directory} exists and is not a model directory; choose another one, it is left untouched")
+    if not overwrite:
+        raise ModelError(f"{directory} holds a model already; choose another directory or allow it to be overwritten")
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _swap_in(fresh: Path, target: Path) -> None:
+    if not target.exists():
+        fresh.rename(target)
+    else:
+        # Two renames: a crash between them leaves the former model beside the target, complete under its own name.
+        former = target.with_name(f".{target.name}.former-{uuid.uuid4().hex}")
+        target.rename(former)
+        try:
+            fresh.rename(target)
+        except OSError:
+            former.rename(target)
+            raise
+        shutil.rmtree(former)
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
