@@ -27,13 +27,13 @@ _COLOURS = (
 
 
 def labeling_configuration(classes: Sequence[str], good_class: str | None, *, heading: str) -> str:
-    """Image with zoom, one choice a class on the number keys, and a polygon label for every defect class.
+    """One choice a class on the number keys, a polygon label for every defect class, and the image with zoom.
 
-    The polygon labels get letter keys, so that no key means two things.
+    Classes and labels stand above the image, where they are seen without scrolling; the labels have letter keys, so that
+    no key means two things.
     """
     view = Element("View")
-    SubElement(view, "Header", value=heading)
-    SubElement(view, "Image", name=IMAGE_NAME, value="$image", zoom="true", zoomControl="true", rotateControl="false")
+    SubElement(view, "Header", value=heading, size="4")
     choices = SubElement(
         view, "Choices", name=CHOICES_NAME, toName=IMAGE_NAME, choice="single", showInLine="true", required="true"
     )
@@ -48,5 +48,15 @@ def labeling_configuration(classes: Sequence[str], good_class: str | None, *, he
     for place, name in enumerate(name for name in classes if name != good_class):
         hotkey = {"hotkey": letters[place]} if place < len(letters) else {}
         SubElement(labels, "Label", value=name, background=_COLOURS[place % len(_COLOURS)], **hotkey)
+    SubElement(
+        view,
+        "Image",
+        name=IMAGE_NAME,
+        value="$image",
+        zoom="true",
+        zoomControl="true",
+        rotateControl="false",
+        defaultZoom="fit",
+    )
     indent(view)
     return tostring(view, encoding="unicode")
