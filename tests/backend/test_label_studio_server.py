@@ -13,8 +13,15 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from backend.demo import label_studio_server
-from backend.demo.label_studio_server import DATABASE_NAME, LabelStudioError, LabelStudioServer, prepare_template
+from backend.demo import label_studio_template
+from backend.demo.label_studio_server import (
+    LABEL_STUDIO_VERSION,
+    LabelStudioCredentials,
+    LabelStudioError,
+    LabelStudioServer,
+    prepare_template,
+)
+from backend.demo.label_studio_template import DATABASE_NAME
 from backend.demo.processes import PortInUseError, ProcessError, free_port
 
 if TYPE_CHECKING:
@@ -60,7 +67,7 @@ def test_a_template_is_made_once_and_holds_nothing_but_the_database(stand_in: Pa
     template = prepare_template(stand_in, tmp_path / "cache")
     assert [path.name for path in template.iterdir()] == [DATABASE_NAME]
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [template.name]
-    assert "1.23.2" in template.name
+    assert LABEL_STUDIO_VERSION in template.name
     stand_in.with_name("mode").write_text("broken")
     assert prepare_template(stand_in, tmp_path / "cache") == template
 
@@ -103,7 +110,7 @@ def test_an_environment_without_label_studio_is_told(tmp_path: Path) -> None:
 def test_a_full_disk_is_told_before_anything_is_written(
     stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(label_studio_server, "REQUIRED_BYTES", 1 << 62)
+    monkeypatch.setattr(label_studio_template, "REQUIRED_BYTES", 1 << 62)
     with pytest.raises(LabelStudioError, match="MB are free"):
         LabelStudioServer(stand_in, tmp_path / "data", port=free_port()).start()
     assert list((tmp_path / "data").iterdir()) == []
@@ -143,7 +150,7 @@ def test_credentials_are_unknown_before_the_start_and_never_printed(stand_in: Pa
     server = LabelStudioServer(stand_in, tmp_path / "data", port=free_port())
     with pytest.raises(LabelStudioError, match="not started"):
         _ = server.credentials
-    credentials = label_studio_server.LabelStudioCredentials("a@example.com", "secret-1", "secret-2", "secret-3")
+    credentials = LabelStudioCredentials("a@example.com", "secret-1", "secret-2", "secret-3")
     assert "secret" not in repr(credentials)
 
 
