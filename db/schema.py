@@ -1,0 +1,331 @@
+"""The tables. All but `actor` and `job` are append-only: db.triggers denies changing and removing their rows."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    Uuid,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from db.types import CanonicalJson, FreeText, UtcDateTime
+
+OUTCOMES = ("accepted", "adjusted", "relabelled", "rejected", "missed", "skipped")
+ACTIONS = ("created", "updated", "deleted")
+JOB_STATES = ("queued", "running", "done", "failed")
+_SHA256 = String(64)
+
+
+def _is_sha256(column: str) -> CheckConstraint:
+    return CheckConstraint(f"length({column}) = 64", name=f"{column}_length")
+
+
+def _is_one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
+    return CheckConstraint(f"{column} IN ({', '.join(repr(v) for v in values)})", name=f"{column}_known")
+
+
+class Base(DeclarativeBase):
+    """All tables, with a naming rule for constraints so that a later migration can name what it changes."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class EnvironmentRow(Base):
+    """What software and processor a decision was computed with."""
+
+    __tablename__ = "environment"
+    __table_args__ = (_is_sha256("sha256"),)
+
+    sha256: Mapped[str] = mapped_column(_SHA256, primary_key=True)
+    content: Mapped[Any] = mapped_column(CanonicalJson)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class ModelVersionRow(Base):
+    """A model as it decides: weights, classes, preprocessing, calibration, thresholds and explanation settings."""
+
+    __tablename__ = "model_version"
+    __table_args__ = (
+        UniqueConstraint("fingerprint"),
+        UniqueConstraint("name", "version"),
+        _is_sha256("fingerprint"),
+        _is_sha256("weights_sha256"),
+    )
+
+    model_version_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    version: Mapped[str] = mapped_column(Text)
+    architecture: Mapped[str] = mapped_column(Text)
+    weights_sha256: Mapped[str] = mapped_column(_SHA256)
+    fingerprint: Mapped[str] = mapped_column(_SHA256)
+    classes: Mapped[Any] = mapped_column(CanonicalJson)
+    good_class: Mapped[str | None] = mapped_column(Text)
+    preprocessing: Mapped[Any] = mapped_column(CanonicalJson)
+    calibration: Mapped[Any] = mapped_column(CanonicalJson)
+    thresholds: Mapped[Any] = mapped_column(CanonicalJson)
+    explanation: Mapped[Any] = mapped_column(CanonicalJson)
+    training: Mapped[Any] = mapped_column(CanonicalJson)
+    metrics: Mapped[Any] = mapped_column(CanonicalJson)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class DecisionRow(Base):
+    """One model version's verdict on one image."""
+
+    __tablename__ = "decision"
+    __table_args__ = (
+        UniqueConstraint("decision_key"),
+        _is_sha256("decision_key"),
+        _is_sha256("image_sha256"),
+        _is_sha256("pixel_sha256"),
+        _is_sha256("settings_sha256"),
+        _is_sha256("regions_sha256"),
+        CheckConstraint("image_width > 0 AND image_height > 0", name="image_not_empty"),
+        CheckConstraint("exif_orientation BETWEEN 1 AND 8", name="exif_orientation_known"),
+        CheckConstraint("probability >= 0 AND probability <= 1", name="probability_range"),
+        CheckConstraint("length(logits) > 0 AND length(logits) % 4 = 0", name="logits_float32"),
+        CheckConstraint("masks_scored >= 0", name="masks_scored_range"),
+        CheckConstraint("started_at <= finished_at", name="times_in_order"),
+        Index(None, "image_sha256"),
+        Index(None, "model_version_id", "finished_at"),
+        Index(None, "finished_at"),
+    )
+
+    decision_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    decision_key: Mapped[str] = mapped_column(_SHA256)
+    image_sha256: Mapped[str] = mapped_column(_SHA256)
+    pixel_sha256: Mapped[str] = mapped_column(_SHA256)
+    image_width: Mapped[int] = mapped_column(Integer)
+    image_height: Mapped[int] = mapped_column(Integer)
+    image_media_type: Mapped[str] = mapped_column(Text)
+    exif_orientation: Mapped[int] = mapped_column(Integer)
+    model_version_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("model_version.model_version_id"))
+    environment_sha256: Mapped[str] = mapped_column(ForeignKey("environment.sha256"))
+    predicted_class: Mapped[str] = mapped_column(Text)
+    probability: Mapped[float] = mapped_column(Double)
+    logits: Mapped[bytes] = mapped_column(LargeBinary)
+    scores: Mapped[Any] = mapped_column(CanonicalJson)
+    is_defect: Mapped[bool] = mapped_column(Boolean)
+    settings: Mapped[Any] = mapped_column(CanonicalJson)
+    settings_sha256: Mapped[str] = mapped_column(_SHA256)
+    environment_class: Mapped[str] = mapped_column(Text)
+    explanation_method: Mapped[str] = mapped_column(Text)
+    masks_scored: Mapped[int] = mapped_column(Integer)
+    regions: Mapped[Any] = mapped_column(CanonicalJson)
+    regions_sha256: Mapped[str] = mapped_column(_SHA256)
+    timings_ms: Mapped[Any] = mapped_column(CanonicalJson)
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    recorded_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class AttributionMapRow(Base):
+    """The fusion for one class of a decision: its hash. The evidence itself is the visualization maps."""
+
+    __tablename__ = "attribution_map"
+    __table_args__ = (
+        UniqueConstraint("decision_id", "rank"),
+        _is_sha256("sha256"),
+        CheckConstraint("rank >= 1", name="rank_range"),
+        CheckConstraint("height > 0 AND width > 0", name="not_empty"),
+        CheckConstraint("masks_scored >= 0", name="masks_scored_range"),
+    )
+
+    decision_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("decision.decision_id"), primary_key=True)
+    class_name: Mapped[str] = mapped_column(Text, primary_key=True)
+    rank: Mapped[int] = mapped_column(Integer)
+    height: Mapped[int] = mapped_column(Integer)
+    width: Mapped[int] = mapped_column(Integer)
+    masks_scored: Mapped[int] = mapped_column(Integer)
+    sha256: Mapped[str] = mapped_column(_SHA256)
+
+
+class VisualizationMapRow(Base):
+    """One convolutional block's visualization map at feature resolution: float32, little-endian, row by row."""
+
+    __tablename__ = "visualization_map"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["decision_id", "class_name"], ["attribution_map.decision_id", "attribution_map.class_name"]
+        ),
+        _is_sha256("sha256"),
+        CheckConstraint("block_index >= 0", name="block_index_range"),
+        CheckConstraint("channels > 0 AND height > 0 AND width > 0", name="not_empty"),
+        CheckConstraint("length(grid) = 4 * height * width", name="grid_float32"),
+    )
+
+    decision_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    class_name: Mapped[str] = mapped_column(Text, primary_key=True)
+    block_index: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    block_name: Mapped[str] = mapped_column(Text)
+    channels: Mapped[int] = mapped_column(Integer)
+    height: Mapped[int] = mapped_column(Integer)
+    width: Mapped[int] = mapped_column(Integer)
+    grid: Mapped[bytes] = mapped_column(LargeBinary)
+    sha256: Mapped[str] = mapped_column(_SHA256)
+
+
+class PredictionRow(Base):
+    """What was sent for one task on the strength of a decision."""
+
+    __tablename__ = "prediction"
+    __table_args__ = (
+        _is_sha256("label_config_sha256"),
+        _is_sha256("result_sha256"),
+        Index(None, "instance", "task_id", "sent_at"),
+        Index(None, "decision_id"),
+        Index(None, "part_serial"),
+    )
+
+    prediction_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    decision_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("decision.decision_id"))
+    instance: Mapped[str] = mapped_column(Text)
+    project_id: Mapped[int] = mapped_column(BigInteger)
+    task_id: Mapped[int] = mapped_column(BigInteger)
+    image_uri: Mapped[str | None] = mapped_column(FreeText)
+    part_serial: Mapped[str | None] = mapped_column(FreeText)
+    lot: Mapped[str | None] = mapped_column(FreeText)
+    station: Mapped[str | None] = mapped_column(FreeText)
+    label_config_sha256: Mapped[str] = mapped_column(_SHA256)
+    model_version: Mapped[str] = mapped_column(Text)
+    result: Mapped[Any] = mapped_column(CanonicalJson)
+    result_sha256: Mapped[str] = mapped_column(_SHA256)
+    sent_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class FailureRow(Base):
+    """Something that was asked for and could not be done, with its reason."""
+
+    __tablename__ = "failure"
+    __table_args__ = (Index(None, "occurred_at"), Index(None, "instance", "task_id"))
+
+    failure_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    kind: Mapped[str] = mapped_column(Text)
+    instance: Mapped[str | None] = mapped_column(Text)
+    project_id: Mapped[int | None] = mapped_column(BigInteger)
+    task_id: Mapped[int | None] = mapped_column(BigInteger)
+    image_uri: Mapped[str | None] = mapped_column(FreeText)
+    reason: Mapped[str] = mapped_column(FreeText)
+    detail: Mapped[str | None] = mapped_column(FreeText)
+    occurred_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class ActorRow(Base):
+    """Who stands behind a pseudonym. The only table with personal data, and so the only one whose content is erased."""
+
+    __tablename__ = "actor"
+    __table_args__ = (UniqueConstraint("instance", "ls_user_id"),)
+
+    actor_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    instance: Mapped[str | None] = mapped_column(Text)
+    ls_user_id: Mapped[int | None] = mapped_column(BigInteger)
+    display_name: Mapped[str | None] = mapped_column(FreeText)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    erased_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class ReviewRow(Base):
+    """What one inspector did with a prediction, or without one."""
+
+    __tablename__ = "review"
+    __table_args__ = (
+        UniqueConstraint("review_key"),
+        _is_sha256("review_key"),
+        _is_sha256("payload_sha256"),
+        CheckConstraint("length(result_sha256) = 64", name="result_sha256_length"),
+        _is_one_of("action", ACTIONS),
+        _is_one_of("outcome", OUTCOMES),
+        CheckConstraint(
+            "outcome IS NOT NULL OR action = 'deleted' OR (decision_id IS NULL AND prediction_id IS NULL)",
+            name="outcome_stated",
+        ),
+        CheckConstraint("mean_iou >= 0 AND mean_iou <= 1", name="mean_iou_range"),
+        CheckConstraint("lead_time_s >= 0", name="lead_time_s_range"),
+        Index(None, "decision_id"),
+        Index(None, "prediction_id"),
+        Index(None, "instance", "annotation_id"),
+        Index(None, "instance", "task_id"),
+        Index(None, "received_at"),
+    )
+
+    review_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    review_key: Mapped[str] = mapped_column(_SHA256)
+    decision_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("decision.decision_id"))
+    prediction_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("prediction.prediction_id"))
+    instance: Mapped[str] = mapped_column(Text)
+    project_id: Mapped[int] = mapped_column(BigInteger)
+    task_id: Mapped[int | None] = mapped_column(BigInteger)
+    annotation_id: Mapped[int] = mapped_column(BigInteger)
+    action: Mapped[str] = mapped_column(String(16))
+    outcome: Mapped[str | None] = mapped_column(String(16))
+    label_predicted: Mapped[str | None] = mapped_column(Text)
+    label_final: Mapped[str | None] = mapped_column(Text)
+    regions_final: Mapped[Any | None] = mapped_column(CanonicalJson)
+    region_changes: Mapped[Any | None] = mapped_column(CanonicalJson)
+    mean_iou: Mapped[float | None] = mapped_column(Double)
+    result_sha256: Mapped[str | None] = mapped_column(_SHA256)
+    lead_time_s: Mapped[float | None] = mapped_column(Double)
+    ground_truth: Mapped[bool] = mapped_column(Boolean)
+    was_cancelled: Mapped[bool] = mapped_column(Boolean)
+    model_output_shown: Mapped[bool | None] = mapped_column(Boolean)
+    parent_prediction: Mapped[int | None] = mapped_column(BigInteger)
+    parent_annotation: Mapped[int | None] = mapped_column(BigInteger)
+    actor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("actor.actor_id"))
+    annotation_created_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    annotation_updated_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    payload_sha256: Mapped[str] = mapped_column(_SHA256)
+    received_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class JobRow(Base):
+    """Work that was taken in and answered for, to be done once: the webhook inbox."""
+
+    __tablename__ = "job"
+    __table_args__ = (
+        _is_sha256("payload_sha256"),
+        _is_one_of("state", JOB_STATES),
+        CheckConstraint("attempts >= 0 AND attempts <= max_attempts", name="attempts_range"),
+        CheckConstraint(
+            "(state = 'running') = (lease_owner IS NOT NULL AND lease_expires_at IS NOT NULL)",
+            name="lease_when_running",
+        ),
+        Index(None, "state", "run_after"),
+    )
+
+    job_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    kind: Mapped[str] = mapped_column(Text)
+    payload: Mapped[str] = mapped_column(Text)
+    payload_sha256: Mapped[str] = mapped_column(_SHA256)
+    state: Mapped[str] = mapped_column(String(16))
+    attempts: Mapped[int] = mapped_column(Integer)
+    max_attempts: Mapped[int] = mapped_column(Integer)
+    lease_owner: Mapped[str | None] = mapped_column(Text)
+    lease_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    run_after: Mapped[datetime] = mapped_column(UtcDateTime)
+    error: Mapped[str | None] = mapped_column(FreeText)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
