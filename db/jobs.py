@@ -1,0 +1,245 @@
+"""The work queue: a job is handed out under a lease, and settled in the same unit of work as its effect.
+
+A worker that dies leaves its lease to run out; another then gets the job. A worker that was only slow finds at the end
+that the job is no longer its own, and its unit of work is undone. So the effect happens once:
+
+    with database.write() as session:
+        job = jobs.claim(session, owner=..., lease=...)
+    ...  # compute, without holding a connection
+    with database.write() as session:
+        ...  # the effect
+        jobs.complete(session, job)
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
+
+from db.errors import LeaseLostError
+from db.keys import sha256_hex
+from db.records import Job, JobState, QueueDepth
+from db.schema import JobRow
+from db.types import new_id, utc_now
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from uuid import UUID
+
+    from sqlalchemy.orm import Session
+
+MAX_ATTEMPTS = 8
+_FIRST_DELAY = timedelta(seconds=2)
+_LONGEST_DELAY = timedelta(hours=1)
+
+
+def enqueue(
+    session: Session, kind: str, payload: Any, *, max_attempts: int = MAX_ATTEMPTS, run_after: datetime | None = None
+) -> UUID:
+    """Take in work.
+
+    Args:
+        kind: which handler it is for.
+        payload: anything that the json module writes; unlike recorded JSON it may hold integers of any size.
+        max_attempts: how often it is handed out before it counts as failed.
+        run_after: not before this instant; at once if None.
+    """
+    text = json.dumps(payload, ensure_ascii=True, separators=(",", ":"))
+    now = utc_now()
+    row = JobRow(
+        job_id=new_id(),
+        kind=kind,
+        payload=text,
+        payload_sha256=sha256_hex(text),
+        state="queued",
+        attempts=0,
+        max_attempts=max_attempts,
+        run_after=run_after or now,
+        created_at=now,
+    )
+    session.add(row)
+    session.flush()
+    return row.job_id
+
+
+def claim(
+    session: Session,
+    *,
+    owner: str,
+    lease: timedelta,
+    kinds: Collection[str] | None = None,
+    now: datetime | None = None,
+) -> Job | None:
+    """Get the job that waits longest, for as long as the lease; None when nothing is due.
+
+    Commit before working on it. A job whose last attempt ended without a word is settled as failed on the way.
+
+    Args:
+        owner: names the worker; unique among all that work at the same time.
+        kinds: only these; all if None.
+        now: the instant to judge by; this one if None.
+    """
+    now = now or utc_now()
+    due = _due(now) if kinds is None else and_(_due(now), JobRow.kind.in_(kinds))
+    # Each database has one way to keep two workers from one row: SQLite its single writer, PostgreSQL the row's lock.
+    oldest = (
+        select(JobRow)
+        .where(due)
+        .order_by(JobRow.run_after, JobRow.job_id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .execution_options(populate_existing=True)
+    )
+    while (row := session.scalar(oldest)) is not None:
+        if row.attempts < row.max_attempts:
+            row.state, row.attempts = "running", row.attempts + 1
+            row.lease_owner, row.lease_expires_at = owner, now + lease
+            session.flush()
+            return _record(row)
+        row.state, row.finished_at = "failed", now
+        row.error = f"its worker vanished {row.attempts} times without a word; last seen: {row.lease_owner}"
+        row.lease_owner = row.lease_expires_at = None
+        session.flush()
+    return None
+
+
+def renew(session: Session, job: Job, *, lease: timedelta, now: datetime | None = None) -> None:
+    """Keep a job for longer.
+
+    Raises:
+        LeaseLostError: it is no longer this worker's.
+    """
+    _settle(session, job, lease_expires_at=(now or utc_now()) + lease)
+
+
+def complete(session: Session, job: Job) -> None:
+    """Settle a job as done, in the unit of work that holds its effect.
+
+    Raises:
+        LeaseLostError: it is no longer this worker's; let the error undo the unit of work.
+    """
+    _settle(session, job, state="done", lease_owner=None, lease_expires_at=None, error=None, finished_at=utc_now())
+
+
+def fail(session: Session, job: Job, error: str, *, retry: bool = True, now: datetime | None = None) -> JobState:
+    """Give a job back with the reason why it could not be done.
+
+    It waits longer after each attempt: 2 s, 4 s, 8 s and so on up to an hour. It is kept as failed when its attempts
+    are used up, or at once where trying again is pointless (`retry=False`).
+
+    Raises:
+        LeaseLostError: it is no longer this worker's.
+    """
+    now = now or utc_now()
+    if not retry or job.attempts >= job.max_attempts:
+        _settle(session, job, state="failed", lease_owner=None, lease_expires_at=None, error=error, finished_at=now)
+        return "failed"
+    _settle(
+        session,
+        job,
+        state="queued",
+        lease_owner=None,
+        lease_expires_at=None,
+        error=error,
+        run_after=now + delay(job.attempts),
+    )
+    return "queued"
+
+
+def delay(attempts: int) -> timedelta:
+    """How long a job waits after its n-th failed attempt, n from 1."""
+    doublings = min(attempts - 1, 30)
+    return min(_FIRST_DELAY * (1 << doublings), _LONGEST_DELAY)
+
+
+def requeue(session: Session, job_id: UUID) -> bool:
+    """Let a failed job start over; False when there is no such failed job."""
+    requeued = session.execute(
+        update(JobRow)
+        .where(JobRow.job_id == job_id, JobRow.state == "failed")
+        .values(state="queued", attempts=0, run_after=utc_now(), finished_at=None)
+        .returning(JobRow.job_id)
+    )
+    return requeued.first() is not None
+
+
+def find(session: Session, job_id: UUID) -> Job | None:
+    """A job by its id."""
+    row = session.get(JobRow, job_id)
+    return None if row is None else _record(row)
+
+
+def failed(session: Session, *, limit: int = 100) -> tuple[Job, ...]:
+    """Failed jobs, the newest first."""
+    rows = session.scalars(
+        select(JobRow).where(JobRow.state == "failed").order_by(JobRow.finished_at.desc()).limit(limit)
+    )
+    return tuple(_record(row) for row in rows)
+
+
+def depth(session: Session) -> QueueDepth:
+    """How the queue stands."""
+    rows = session.execute(select(JobRow.state, func.count()).group_by(JobRow.state))
+    counts = {row[0]: row[1] for row in rows}
+    unsettled = select(func.min(JobRow.created_at)).where(JobRow.state.in_(("queued", "running")))
+    return QueueDepth(
+        queued=counts.get("queued", 0),
+        running=counts.get("running", 0),
+        failed=counts.get("failed", 0),
+        oldest_waiting_since=session.scalar(unsettled),
+    )
+
+
+def purge(session: Session, *, before: datetime) -> int:
+    """Remove jobs that were done before an instant; how many. Failed ones stay."""
+    gone = session.execute(
+        delete(JobRow).where(JobRow.state == "done", JobRow.finished_at < before).returning(JobRow.job_id)
+    )
+    return len(gone.all())
+
+
+def _due(now: datetime) -> ColumnElement[bool]:
+    waiting = and_(JobRow.state == "queued", JobRow.run_after <= now)
+    abandoned = and_(JobRow.state == "running", JobRow.lease_expires_at <= now)
+    return or_(waiting, abandoned)
+
+
+def _settle(session: Session, job: Job, **values: Any) -> None:
+    # The attempt's number tells this lease from a later one of the same owner.
+    settled = session.execute(
+        update(JobRow)
+        .where(
+            JobRow.job_id == job.job_id,
+            JobRow.state == "running",
+            JobRow.lease_owner == job.lease_owner,
+            JobRow.attempts == job.attempts,
+        )
+        .values(**values)
+        .returning(JobRow.job_id)
+    )
+    if settled.first() is None:
+        raise LeaseLostError(
+            f"job {job.job_id} ({job.kind}) is no longer {job.lease_owner}'s: its lease ran out at "
+            f"{job.lease_expires_at} and it was handed out again or settled; drop this result"
+        )
+
+
+def _record(row: JobRow) -> Job:
+    return Job(
+        job_id=row.job_id,
+        kind=row.kind,
+        payload=json.loads(row.payload),
+        payload_sha256=row.payload_sha256,
+        state=cast("JobState", row.state),
+        attempts=row.attempts,
+        max_attempts=row.max_attempts,
+        lease_owner=row.lease_owner,
+        lease_expires_at=row.lease_expires_at,
+        run_after=row.run_after,
+        error=row.error,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+    )

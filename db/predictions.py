@@ -1,0 +1,107 @@
+"""What was sent for which task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from db.keys import canonical_sha256
+from db.records import NewPrediction, Prediction, Recorded
+from db.redaction import redact_uri
+from db.schema import PredictionRow
+from db.types import new_id, utc_now
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy.orm import Session
+
+
+def record(session: Session, new: NewPrediction) -> Recorded:
+    """Keep what is sent for a task, unless the very same was sent for it last.
+
+    Raises:
+        CanonicalJsonError: the result is no JSON.
+    """
+    result_sha256 = canonical_sha256(new.result)
+    last = latest_for_task(session, instance=new.instance, task_id=new.task_id)
+    if last is not None and _told(last, last.result_sha256) == _told(new, result_sha256):
+        return Recorded(last.prediction_id, is_new=False)
+    row = PredictionRow(
+        prediction_id=new_id(),
+        decision_id=new.decision_id,
+        instance=new.instance,
+        project_id=new.project_id,
+        task_id=new.task_id,
+        image_uri=None if new.image_uri is None else redact_uri(new.image_uri),
+        part_serial=new.part_serial,
+        lot=new.lot,
+        station=new.station,
+        label_config_sha256=new.label_config_sha256,
+        model_version=new.model_version,
+        result=new.result,
+        result_sha256=result_sha256,
+        sent_at=utc_now(),
+    )
+    session.add(row)
+    session.flush()
+    return Recorded(row.prediction_id, is_new=True)
+
+
+def find(session: Session, prediction_id: UUID) -> Prediction | None:
+    """A prediction by its id."""
+    row = session.get(PredictionRow, prediction_id)
+    return None if row is None else _record(row)
+
+
+def latest_for_task(
+    session: Session, *, instance: str, task_id: int, before: datetime | None = None
+) -> Prediction | None:
+    """What was last sent for a task, or last before an instant."""
+    statement = select(PredictionRow).where(PredictionRow.instance == instance, PredictionRow.task_id == task_id)
+    if before is not None:
+        statement = statement.where(PredictionRow.sent_at < before)
+    row = session.scalar(statement.order_by(PredictionRow.sent_at.desc(), PredictionRow.prediction_id.desc()).limit(1))
+    return None if row is None else _record(row)
+
+
+def for_part(session: Session, part_serial: str) -> tuple[Prediction, ...]:
+    """All predictions for one part, the oldest first."""
+    rows = session.scalars(
+        select(PredictionRow).where(PredictionRow.part_serial == part_serial).order_by(PredictionRow.prediction_id)
+    )
+    return tuple(_record(row) for row in rows)
+
+
+def _told(prediction: NewPrediction, result_sha256: str) -> tuple[object, ...]:
+    return (
+        prediction.decision_id,
+        prediction.project_id,
+        prediction.label_config_sha256,
+        prediction.model_version,
+        prediction.part_serial,
+        prediction.lot,
+        prediction.station,
+        result_sha256,
+    )
+
+
+def _record(row: PredictionRow) -> Prediction:
+    return Prediction(
+        prediction_id=row.prediction_id,
+        decision_id=row.decision_id,
+        instance=row.instance,
+        project_id=row.project_id,
+        task_id=row.task_id,
+        image_uri=row.image_uri,
+        part_serial=row.part_serial,
+        lot=row.lot,
+        station=row.station,
+        label_config_sha256=row.label_config_sha256,
+        model_version=row.model_version,
+        result=row.result,
+        result_sha256=row.result_sha256,
+        sent_at=row.sent_at,
+    )

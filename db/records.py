@@ -1,0 +1,416 @@
+"""What goes into the database and what comes out, as frozen values.
+
+JSON fields take what RFC 8785 can write: None, bool, int up to 2^53, finite float, str, list, tuple, dict. They come
+back as lists and dicts. All instants carry a time zone and come back in UTC. Hashes are 64 lower-case hex digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+from uuid import UUID
+
+from db.keys import canonical_sha256, decision_key, review_key
+
+JsonObject: TypeAlias = Mapping[str, Any]
+JsonArray: TypeAlias = Sequence[Any]
+Action: TypeAlias = Literal["created", "updated", "deleted"]
+Outcome: TypeAlias = Literal["accepted", "adjusted", "relabelled", "rejected", "missed", "skipped"]
+JobState: TypeAlias = Literal["queued", "running", "done", "failed"]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Answer of a recording that may find its row already there.
+
+    Attributes:
+        id: the row's identifier.
+        is_new: whether this call made it.
+    """
+
+    id: UUID
+    is_new: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewModelVersion:
+    """A model as it decides.
+
+    Attributes:
+        fingerprint: covers everything here that a decision depends on.
+        classes: in the order of the network's outputs.
+        good_class: the class without a defect; None where every class is a defect.
+        training: what it was trained on and how.
+        metrics: how well it did on held-out images.
+    """
+
+    name: str
+    version: str
+    architecture: str
+    weights_sha256: str
+    fingerprint: str
+    classes: tuple[str, ...]
+    good_class: str | None
+    preprocessing: JsonObject
+    calibration: JsonObject
+    thresholds: JsonObject
+    explanation: JsonObject
+    training: JsonObject = field(default_factory=dict)
+    metrics: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersion(NewModelVersion):
+    """A registered model version."""
+
+    model_version_id: UUID
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisualizationMap:
+    """One convolutional block's score-weighted sum of masks: the evidence.
+
+    Attributes:
+        block_index: 0 for the shallowest block explained.
+        channels: feature maps the block offers.
+        grid: float32 little-endian, `height * width` values row by row.
+
+    Raises:
+        ValueError: the grid has another number of bytes.
+    """
+
+    block_index: int
+    block_name: str
+    channels: int
+    height: int
+    width: int
+    grid: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.grid) != 4 * self.height * self.width:
+            raise ValueError(
+                f"block {self.block_name}: {len(self.grid)} bytes for a float32 grid of {self.height}x{self.width}; "
+                f"{4 * self.height * self.width} are needed"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """Why a decision's image is, or might be, of one class.
+
+    Attributes:
+        rank: 1 for the class explained first, then 2 and so on.
+        height, width: of the attribution map, in pixels.
+        masks_scored: attribution masks the network was asked about.
+        map_sha256: of the attribution map's float32 little-endian bytes. The map can be made again from the
+            visualization maps; the hash tells whether it came out the same.
+        visualization_maps: shallow to deep; empty for methods that have none.
+    """
+
+    class_name: str
+    rank: int
+    height: int
+    width: int
+    masks_scored: int
+    map_sha256: str
+    visualization_maps: tuple[VisualizationMap, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionSettings:
+    """What besides image and model a decision follows from. Known before anything is computed.
+
+    Attributes:
+        method: attribution method.
+        explanation: the method's options.
+        thresholds: those used for verdict and regions.
+        batch_shape: of the forward pass, (N, 3, H, W): another shape gives other bits.
+        seed: of what is random; None where nothing is.
+        environment_class: names machines on which the same bits are expected.
+    """
+
+    method: str
+    explanation: JsonObject
+    thresholds: JsonObject
+    batch_shape: tuple[int, ...]
+    seed: int | None = None
+    environment_class: str
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The settings as one JSON object, without the environment."""
+        return {
+            "method": self.method,
+            "explanation": self.explanation,
+            "thresholds": self.thresholds,
+            "batch_shape": list(self.batch_shape),
+            "seed": self.seed,
+        }
+
+    @property
+    def sha256(self) -> str:
+        """Of the canonical JSON of `content`."""
+        return canonical_sha256(self.content)
+
+    def decision_key(self, *, image_sha256: str, model_fingerprint: str) -> str:
+        """The key of the decision that these settings lead to on an image.
+
+        Raises:
+            ValueError: a hash is malformed, or a setting is no JSON.
+        """
+        return decision_key(
+            image_sha256=image_sha256,
+            model_fingerprint=model_fingerprint,
+            settings_sha256=self.sha256,
+            environment_class=self.environment_class,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewDecision:
+    """One model version's verdict on one image, with all that explains it.
+
+    Attributes:
+        image_sha256: of the image file's bytes as fetched.
+        pixel_sha256: of the decoded RGB pixels.
+        image_width, image_height: as shown, EXIF-turned, in pixels.
+        model_fingerprint: of a registered model version.
+        environment: what software and processor computed this; kept once by its hash.
+        probability: of the predicted class, in [0, 1].
+        logits: float32 little-endian, one a class in the model's order.
+        scores: probability by class name.
+        regions: of all explained classes, in the image's pixels.
+        timings_ms: milliseconds by step.
+        explanations: by rank.
+
+    Raises:
+        ValueError: the logits are no whole number of float32, or not one a class.
+    """
+
+    image_sha256: str
+    pixel_sha256: str
+    image_width: int
+    image_height: int
+    image_media_type: str
+    exif_orientation: int
+    model_fingerprint: str
+    settings: DecisionSettings
+    environment: JsonObject
+    predicted_class: str
+    probability: float
+    logits: bytes
+    scores: JsonObject
+    is_defect: bool
+    masks_scored: int
+    regions: JsonArray
+    timings_ms: JsonObject
+    started_at: datetime
+    finished_at: datetime
+    explanations: tuple[Explanation, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.logits) != 4 * len(self.scores):
+            raise ValueError(f"{len(self.logits)} bytes of float32 logits for {len(self.scores)} classes")
+
+    @property
+    def key(self) -> str:
+        """What makes this decision the same as another; see db.keys.decision_key.
+
+        Raises:
+            ValueError: a hash is malformed, or a setting is no JSON.
+        """
+        return self.settings.decision_key(image_sha256=self.image_sha256, model_fingerprint=self.model_fingerprint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision(NewDecision):
+    """A recorded decision."""
+
+    decision_id: UUID
+    decision_key: str
+    model_version_id: UUID
+    environment_sha256: str
+    settings_sha256: str
+    regions_sha256: str
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewPrediction:
+    """What is sent for one task on the strength of a decision.
+
+    Attributes:
+        instance: base URL of the Label Studio that asked.
+        image_uri: as the task names it; credentials and query are cut off before it is kept.
+        part_serial, lot, station: of the part shown, where the task says so.
+        model_version: as told to Label Studio.
+        result: regions and choices as sent.
+    """
+
+    decision_id: UUID
+    instance: str
+    project_id: int
+    task_id: int
+    label_config_sha256: str
+    model_version: str
+    result: JsonArray
+    image_uri: str | None = None
+    part_serial: str | None = None
+    lot: str | None = None
+    station: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction(NewPrediction):
+    """A recorded prediction."""
+
+    prediction_id: UUID
+    result_sha256: str
+    sent_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewFailure:
+    """Something that was asked for and could not be done.
+
+    Attributes:
+        kind: what was asked: "predict", "webhook" and the like.
+        image_uri: credentials and query are cut off before it is kept.
+        reason: one line for people: what is wrong and what to do.
+        detail: more for whoever mends it.
+    """
+
+    kind: str
+    reason: str
+    detail: str | None = None
+    instance: str | None = None
+    project_id: int | None = None
+    task_id: int | None = None
+    image_uri: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure(NewFailure):
+    """A recorded failure."""
+
+    failure_id: UUID
+    occurred_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewReview:
+    """What one inspector did with a prediction, or without one.
+
+    Attributes:
+        decision_id, prediction_id: what was judged; None where nothing was predicted.
+        outcome: None only for a deletion, or where nothing was predicted.
+        regions_final: the inspector's regions.
+        region_changes: what became of each predicted region, and which are new.
+        mean_iou: over matched regions, in [0, 1]; None where there is none to match.
+        result_sha256: of the annotation's whole canonical result; None for a deletion.
+        lead_time_s: seconds the inspector spent.
+        model_output_shown: whether the inspector saw the prediction; None if unknown.
+        parent_prediction, parent_annotation: Label Studio's ids of what the annotation was started from.
+        actor_id: pseudonym of the inspector, from db.actors.
+        annotation_created_at, annotation_updated_at: by Label Studio's clock.
+        payload_sha256: of the message that told of it.
+    """
+
+    instance: str
+    project_id: int
+    annotation_id: int
+    action: Action
+    payload_sha256: str
+    task_id: int | None = None
+    decision_id: UUID | None = None
+    prediction_id: UUID | None = None
+    outcome: Outcome | None = None
+    label_predicted: str | None = None
+    label_final: str | None = None
+    regions_final: JsonArray | None = None
+    region_changes: JsonArray | None = None
+    mean_iou: float | None = None
+    result_sha256: str | None = None
+    lead_time_s: float | None = None
+    ground_truth: bool = False
+    was_cancelled: bool = False
+    model_output_shown: bool | None = None
+    parent_prediction: int | None = None
+    parent_annotation: int | None = None
+    actor_id: UUID | None = None
+    annotation_created_at: datetime | None = None
+    annotation_updated_at: datetime | None = None
+
+    @property
+    def key(self) -> str:
+        """What makes this review the same as another; see db.keys.review_key."""
+        return review_key(
+            instance=self.instance,
+            annotation_id=self.annotation_id,
+            action=self.action,
+            annotation_updated_at=self.annotation_updated_at,
+            payload_sha256=self.payload_sha256,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Review(NewReview):
+    """A recorded review."""
+
+    review_id: UUID
+    review_key: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Actor:
+    """Who stands behind a pseudonym; all None once erased."""
+
+    actor_id: UUID
+    instance: str | None
+    ls_user_id: int | None
+    display_name: str | None
+    erased_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Work taken in. Its payload is JSON as received; its hash is over the stored text.
+
+    Attributes:
+        attempts: how often it was handed out, this time included.
+        lease_owner, lease_expires_at: who works on it and until when; None unless it is running.
+        error: why it failed last.
+    """
+
+    job_id: UUID
+    kind: str
+    payload: Any
+    payload_sha256: str
+    state: JobState
+    attempts: int
+    max_attempts: int
+    lease_owner: str | None
+    lease_expires_at: datetime | None
+    run_after: datetime
+    error: str | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True)
+class QueueDepth:
+    """How the queue stands.
+
+    Attributes:
+        queued, running, failed: jobs by state.
+        oldest_waiting_since: when the oldest job not yet settled was taken in.
+    """
+
+    queued: int
+    running: int
+    failed: int
+    oldest_waiting_since: datetime | None
