@@ -71,17 +71,17 @@ class _Keeper(TorchFunctionMode):
         super().__init__()
         self._blocks = tuple(blocks)
         self._wanted = {block.site.call: block for block in blocks}
-        self._kept: dict[str, tuple[Tensor, int]] = {}
+        self._kept: dict[int, tuple[Tensor, int]] = {}
         self._call = -1
 
     def kept(self) -> tuple[Tensor, ...]:
         for block in self._blocks:
-            if block.name not in self._kept:
+            if block.site.call not in self._kept:
                 raise NetworkError(f"block {block.name} was not reached: the network takes another way for this input")
-            tensor, version = self._kept[block.name]
+            tensor, version = self._kept[block.site.call]
             if tensor._version != version:
                 raise NetworkError(f"block {block.name}: the network changes its maps in place, out of sight")
-        return tuple(self._kept[block.name][0] for block in self._blocks)
+        return tuple(self._kept[block.site.call][0] for block in self._blocks)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -103,7 +103,7 @@ class _Keeper(TorchFunctionMode):
         return given.copy_(kept) if in_place else _replaced(result, kept)
 
     def _keep(self, block: ConvolutionalBlock, tensor: Tensor) -> Tensor:
-        self._kept[block.name] = (tensor, tensor._version)
+        self._kept[block.site.call] = (tensor, tensor._version)
         return tensor
 
 

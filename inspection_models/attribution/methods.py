@@ -1,0 +1,69 @@
+"""The attribution methods by name, and the one function that runs them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from inspection_models.attribution import sise
+from inspection_models.attribution.confidence import check_activation
+from inspection_models.attribution.errors import AttributionError
+from inspection_models.attribution.request import Attribution, Request, checked_inputs, checked_targets
+from inspection_models.attribution.tracing import Trace, check_evaluation_mode, trace
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method: the dataclass of its options and the function (request, trace, options) that explains."""
+
+    options: type[Any]
+    explain: Callable[[Request, Trace, Any], Attribution]
+
+
+METHODS: Mapping[str, Method] = {
+    "sise": Method(sise.SiseOptions, sise.explain),
+}
+
+
+def attribute(
+    network: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    method: str = "sise",
+    activation: str = "softmax",
+    **options: Any,
+) -> Attribution:
+    """Explain which pixels of `inputs` speak for class `targets`, image by image.
+
+    `network`: a CNN in evaluation mode that answers [N, C, H, W] with logits [N, classes]; it is left as it was.
+    `inputs`: float [N, C, H, W], already normalised. `targets`: int [N]. `activation`: how logits become confidences,
+    "softmax" or, for classes that do not exclude each other, "sigmoid". `options`: the method's own
+    (`SiseOptions` for "sise"). The same call gives the same bits.
+
+    Raises `AttributionError`, which is a `ValueError`, for an unknown method, activation or option, for inputs or
+    targets that do not fit, and where the network's numbers are not finite; `NetworkError`, one of these, for a network
+    in training mode, without convolutional blocks, or whose data flow cannot be followed.
+    """
+    if method not in METHODS:
+        raise AttributionError(f"unknown method {method!r}: there are {', '.join(METHODS)}")
+    settings = _options(method, options)
+    check_evaluation_mode(network)
+    ready = checked_inputs(network, inputs)
+    traced = trace(network, ready[:1])
+    classes = traced.nodes[traced.output].shape[1]
+    request = Request(
+        network, ready, checked_targets(targets, len(ready), classes), check_activation(activation, classes)
+    )
+    return METHODS[method].explain(request, traced, settings)
+
+
+def _options(method: str, given: Mapping[str, Any]) -> Any:
+    kind = METHODS[method].options
+    known = [option.name for option in dataclasses.fields(kind)]
+    if unknown := sorted(set(given) - set(known)):
+        raise AttributionError(f"{method} has no option {', '.join(unknown)}: it has {', '.join(known)}")
+    return kind(**given)
