@@ -1,0 +1,22 @@
+"""Training: from a labelled data set to a calibrated, measured model directory."""
+
+from inspection_models.training.evaluation import Evaluation, evaluate
+from inspection_models.training.request import (
+    EpochFigures,
+    TrainingError,
+    TrainingEvent,
+    TrainingReport,
+    TrainingRequest,
+)
+from inspection_models.training.trainer import train
+
+__all__ = [
+    "EpochFigures",
+    "Evaluation",
+    "TrainingError",
+    "TrainingEvent",
+    "TrainingReport",
+    "TrainingRequest",
+    "evaluate",
+    "train",
+]
