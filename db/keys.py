@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -10,6 +11,7 @@ from typing import Any
 
 import rfc8785
 
+_EXACT_BELOW = 2**53
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -25,8 +27,22 @@ def canonical_json(value: Any) -> str:
     """
     try:
         return bytes(rfc8785.dumps(_plain(value))).decode("utf-8")
-    except (rfc8785.CanonicalizationError, RecursionError) as error:
+    except (rfc8785.CanonicalizationError, RecursionError, UnicodeError) as error:
         raise CanonicalJsonError(f"not writable as canonical JSON: {error}") from error
+
+
+def read_canonical_json(text: str) -> Any:
+    """The value of a canonical text. `canonical_json` makes the same text of it again.
+
+    JSON has one kind of number, and the canonical form writes a float without fraction like an integer. Such a number
+    comes back as an int where every integer of its size is exact, and as the float it was beyond.
+    """
+    return json.loads(text, parse_int=_number)
+
+
+def _number(digits: str) -> int | float:
+    number = int(digits)
+    return number if abs(number) < _EXACT_BELOW else float(digits)
 
 
 def _plain(value: Any) -> Any:

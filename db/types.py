@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import uuid6
 from sqlalchemy import DateTime, Text
 from sqlalchemy.types import TypeDecorator
 
-from db.keys import canonical_json
+from db.keys import canonical_json, read_canonical_json
 
 if TYPE_CHECKING:
     from sqlalchemy import Dialect
@@ -56,7 +55,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 class CanonicalJson(TypeDecorator[Any]):
     """A JSON value kept as RFC 8785 canonical text, so that its hash can be taken again from what is stored.
 
-    None is NULL, not JSON's null. A float of integral value comes back as an int: JSON has one kind of number.
+    None is NULL, not JSON's null. For what becomes of numbers see db.keys.read_canonical_json.
 
     Raises:
         CanonicalJsonError: the value has no canonical form.
@@ -71,7 +70,7 @@ class CanonicalJson(TypeDecorator[Any]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002
         """To Python objects."""
-        return None if value is None else json.loads(value)
+        return None if value is None else read_canonical_json(value)
 
 
 class FreeText(TypeDecorator[str]):

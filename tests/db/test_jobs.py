@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta, timezone
+from multiprocessing import get_context
+
+import pytest
+from sqlalchemy import text
+
+from db import failures, jobs
+from db.engine import Database
+from db.errors import LeaseLostError
+from db.keys import sha256_hex
+from db.records import Job, NewFailure
+from tests.db import workers
+
+LEASE = timedelta(minutes=1)
+
+
+def enqueue(database: Database, payload: object = "work", **options: object) -> Job:
+    with database.write() as session:
+        identifier = jobs.enqueue(session, "webhook", payload, **options)  # type: ignore[arg-type]
+    return find(database, identifier)
+
+
+def find(database: Database, identifier: object) -> Job:
+    with database.read() as session:
+        job = jobs.find(session, identifier)  # type: ignore[arg-type]
+    assert job is not None
+    return job
+
+
+def claim(database: Database, owner: str = "worker", now: datetime | None = None) -> Job | None:
+    with database.write() as session:
+        return jobs.claim(session, owner=owner, lease=LEASE, now=now)
+
+
+def claimed(database: Database, owner: str = "worker", now: datetime | None = None) -> Job:
+    job = claim(database, owner, now)
+    assert job is not None
+    return job
+
+
+def fail(database: Database, job: Job, **options: bool) -> str:
+    with database.write() as session:
+        return jobs.fail(session, job, "it broke", **options)
+
+
+def complete(database: Database, job: Job) -> None:
+    with database.write() as session:
+        failures.record(session, NewFailure(kind="effect", reason=str(job.payload)))
+        jobs.complete(session, job)
+
+
+def effects(database: Database) -> list[str]:
+    with database.read() as session:
+        return sorted(f.reason for f in failures.recent(session, kind="effect", limit=1000))
+
+
+def test_a_job_goes_through_its_states(database: Database) -> None:
+    queued = enqueue(database, {"action": "ANNOTATION_CREATED"})
+    assert (queued.state, queued.attempts, queued.lease_owner) == ("queued", 0, None)
+    running = claimed(database)
+    assert (running.job_id, running.state, running.attempts, running.lease_owner) == (
+        queued.job_id,
+        "running",
+        1,
+        "worker",
+    )
+    assert running.payload == {"action": "ANNOTATION_CREATED"}
+    assert claim(database) is None
+    complete(database, running)
+    done = find(database, queued.job_id)
+    assert (done.state, done.lease_owner, done.lease_expires_at) == ("done", None, None)
+    assert done.finished_at is not None
+    assert claim(database, now=datetime(2099, 1, 1, tzinfo=timezone.utc)) is None
+
+
+def test_jobs_are_handed_out_in_the_order_they_came(database: Database) -> None:
+    ids = [enqueue(database, number).job_id for number in range(5)]
+    assert [claimed(database).job_id for _ in ids] == ids
+
+
+def test_only_the_kinds_asked_for_are_handed_out(database: Database) -> None:
+    with database.write() as session:
+        jobs.enqueue(session, "other", None)
+        wanted = jobs.enqueue(session, "webhook", None)
+        job = jobs.claim(session, owner="w", lease=LEASE, kinds=["webhook"])
+        assert job is not None
+        assert job.job_id == wanted
+        assert jobs.claim(session, owner="w", lease=LEASE, kinds=["webhook"]) is None
+
+
+def test_a_job_is_not_handed_out_before_its_time(database: Database) -> None:
+    later = datetime.now(timezone.utc) + timedelta(hours=1)
+    enqueue(database, run_after=later)
+    assert claim(database) is None
+    assert claim(database, now=later) is not None
+
+
+@pytest.mark.parametrize(
+    "payload", [None, {"part": 12345678901234567890, "nul": "\0", "bad": "\ud800", "ä": [1.5, True, {}]}, "x" * 200_000]
+)
+def test_any_json_payload_is_taken_in(database: Database, payload: object) -> None:
+    job = enqueue(database, payload)
+    assert job.payload == payload
+    with database.read() as session:
+        stored = session.scalars(text("SELECT payload FROM job")).one()
+    assert job.payload_sha256 == sha256_hex(stored)
+
+
+def test_what_is_no_json_is_refused(database: Database) -> None:
+    with pytest.raises(TypeError):
+        enqueue(database, b"bytes")
+
+
+def test_a_failed_attempt_is_tried_again_later_and_later(database: Database) -> None:
+    queued = enqueue(database, max_attempts=3)
+    now = queued.run_after
+    waits = []
+    for attempt in (1, 2):
+        job = claimed(database, now=now)
+        assert job.attempts == attempt
+        with database.write() as session:
+            assert jobs.fail(session, job, "it broke", now=now) == "queued"
+        assert claim(database, now=now) is None
+        again = find(database, job.job_id).run_after
+        waits.append(again - now)
+        now = again
+    assert waits == [timedelta(seconds=2), timedelta(seconds=4)]
+    last = claimed(database, now=now)
+    assert fail(database, last) == "failed"
+    kept = find(database, queued.job_id)
+    assert (kept.state, kept.error, kept.attempts) == ("failed", "it broke", 3)
+    assert claim(database, now=now + timedelta(days=9)) is None
+    with database.read() as session:
+        assert [job.job_id for job in jobs.failed(session)] == [queued.job_id]
+
+
+def test_waits_grow_to_an_hour_and_no_further() -> None:
+    seconds = [jobs.delay(n).total_seconds() for n in (1, 2, 3, 11, 12, 13, 10_000)]
+    assert seconds == [2, 4, 8, 2048, 3600, 3600, 3600]
+
+
+def test_what_cannot_succeed_fails_at_once_and_can_be_started_over(database: Database) -> None:
+    queued = enqueue(database)
+    assert fail(database, claimed(database), retry=False) == "failed"
+    with database.write() as session:
+        assert jobs.requeue(session, queued.job_id)
+        assert not jobs.requeue(session, queued.job_id)
+    again = claimed(database)
+    assert (again.job_id, again.attempts, again.finished_at) == (queued.job_id, 1, None)
+
+
+def test_an_expired_lease_goes_to_another_and_the_slow_one_leaves_no_effect(database: Database) -> None:
+    queued = enqueue(database, "once")
+    slow = claimed(database, "slow")
+    assert slow.lease_expires_at is not None
+    assert claim(database, "quick", now=slow.lease_expires_at - timedelta(microseconds=1)) is None
+    quick = claimed(database, "quick", now=slow.lease_expires_at)
+    assert (quick.job_id, quick.attempts) == (queued.job_id, 2)
+    for too_late in (complete, fail):
+        with pytest.raises(LeaseLostError, match="slow"):
+            too_late(database, slow)
+    with pytest.raises(LeaseLostError), database.write() as session:
+        jobs.renew(session, slow, lease=LEASE)
+    complete(database, quick)
+    with pytest.raises(LeaseLostError):
+        complete(database, quick)
+    assert effects(database) == ["once"]
+
+
+def test_the_same_owner_is_told_its_leases_apart(database: Database) -> None:
+    enqueue(database)
+    first = claimed(database, "worker")
+    second = claimed(database, "worker", now=first.lease_expires_at)
+    with pytest.raises(LeaseLostError):
+        complete(database, first)
+    complete(database, second)
+
+
+def test_a_renewed_lease_holds_longer(database: Database) -> None:
+    enqueue(database)
+    job = claimed(database)
+    assert job.lease_expires_at is not None
+    with database.write() as session:
+        jobs.renew(session, job, lease=LEASE, now=job.lease_expires_at)
+    assert claim(database, now=job.lease_expires_at) is None
+    assert claim(database, now=job.lease_expires_at + LEASE) is not None
+
+
+def test_a_job_that_kills_its_workers_ends_as_failed_and_the_next_gets_its_turn(database: Database) -> None:
+    poison = enqueue(database, max_attempts=2)
+    now = poison.run_after
+    for _ in range(2):
+        now = claimed(database, "victim", now).lease_expires_at or now
+    healthy = enqueue(database)
+    # The healthy job came after the poisoned one ran out; both are due now.
+    now = max(now, healthy.run_after)
+    assert claimed(database, "victim", now).job_id == healthy.job_id
+    kept = find(database, poison.job_id)
+    assert kept.state == "failed"
+    assert kept.error is not None
+    assert "vanished 2 times" in kept.error
+    assert "victim" in kept.error
+
+
+def test_depth_and_purge(database: Database) -> None:
+    first = enqueue(database)
+    assert fail(database, claimed(database), retry=False) == "failed"
+    complete(database, [enqueue(database), claimed(database)][1])
+    running, waiting = enqueue(database), enqueue(database)
+    claimed(database)
+    with database.read() as session:
+        depth = jobs.depth(session)
+    assert (depth.queued, depth.running, depth.failed) == (1, 1, 1)
+    assert depth.oldest_waiting_since == running.created_at
+    future = waiting.created_at + timedelta(days=1)
+    with database.write() as session:
+        assert jobs.purge(session, before=first.created_at) == 0
+        assert jobs.purge(session, before=future) == 1
+        assert jobs.find(session, first.job_id) is not None
+
+
+def test_a_worker_killed_before_its_commit_leaves_no_effect_and_its_job_to_another(
+    database: Database, database_url: str
+) -> None:
+    queued = enqueue(database, "once")
+    context = get_context("spawn")
+    is_ready = context.Event()
+    doomed = context.Process(target=workers.die_before_commit, args=(database_url, LEASE, is_ready))
+    doomed.start()
+    assert is_ready.wait(60)
+    doomed.kill()
+    doomed.join(60)
+    assert effects(database) == []
+    left = find(database, queued.job_id)
+    assert (left.state, left.lease_owner) == ("running", "doomed")
+    assert left.lease_expires_at is not None
+    assert claim(database, now=left.lease_expires_at - timedelta(microseconds=1)) is None
+    # PostgreSQL lets go of the dead worker's row as soon as it notices the broken connection.
+    deadline = time.monotonic() + 30
+    while (job := claim(database, "heir", now=left.lease_expires_at)) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert (job.job_id, job.attempts) == (queued.job_id, 2)
+    complete(database, job)
+    assert effects(database) == ["once"]
+    assert claim(database, now=datetime(2099, 1, 1, tzinfo=timezone.utc)) is None
+
+
+def test_workers_share_the_queue_without_doing_anything_twice(database: Database, database_url: str) -> None:
+    count = 40
+    with database.write() as session:
+        for number in range(count):
+            jobs.enqueue(session, "webhook", f"{number:02}")
+    context = get_context("spawn")
+    barrier = context.Barrier(3)
+    workers_ = [context.Process(target=workers.work_off, args=(database_url, f"worker {n}", barrier)) for n in range(3)]
+    for process in workers_:
+        process.start()
+    for process in workers_:
+        process.join(120)
+    assert [process.exitcode for process in workers_] == [0, 0, 0]
+    assert effects(database) == [f"{number:02}" for number in range(count)]

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+import pytest
+
+from db import decisions, model_versions, predictions
+from db.engine import Database
+from db.errors import InvalidRecordError
+from db.keys import canonical_sha256
+from db.records import NewPrediction, Prediction, Recorded
+from tests.db import samples
+
+
+@pytest.fixture
+def decision_id(database: Database) -> UUID:
+    with database.write() as session:
+        model_versions.register(session, samples.model())
+        return decisions.record(session, samples.decision()).id
+
+
+def record(database: Database, new: NewPrediction) -> Recorded:
+    with database.write() as session:
+        return predictions.record(session, new)
+
+
+def find(database: Database, recorded: Recorded) -> Prediction:
+    with database.read() as session:
+        found = predictions.find(session, recorded.id)
+    assert found is not None
+    return found
+
+
+def test_everything_comes_back(database: Database, decision_id: UUID) -> None:
+    new = samples.prediction(decision_id)
+    found = find(database, record(database, new))
+    assert {name: getattr(found, name) for name in vars(new)} == vars(new)
+    assert found.result_sha256 == canonical_sha256(new.result)
+
+
+def test_secrets_in_the_images_address_are_not_kept(database: Database, decision_id: UUID) -> None:
+    new = samples.prediction(decision_id, image_uri="https://u:pw@store/part.jpg?X-Amz-Signature=abc")
+    assert find(database, record(database, new)).image_uri == "https://store/part.jpg?X-Amz-Signature=***"
+
+
+def test_telling_the_same_again_makes_no_second_row(database: Database, decision_id: UUID) -> None:
+    first = record(database, samples.prediction(decision_id))
+    assert record(database, samples.prediction(decision_id)) == Recorded(first.id, is_new=False)
+    changed = record(database, samples.prediction(decision_id, result=[]))
+    assert changed.is_new
+    # Back to the first answer: that was sent anew, and is the last one now.
+    assert record(database, samples.prediction(decision_id)).is_new
+
+
+def test_one_decision_answers_several_tasks(database: Database, decision_id: UUID) -> None:
+    ids = [record(database, samples.prediction(decision_id, task_id=task)).id for task in (41, 42)]
+    elsewhere = record(database, samples.prediction(decision_id, instance="http://elsewhere"))
+    assert len({*ids, elsewhere.id}) == 3
+    with database.read() as session:
+        assert [p.prediction_id for p in predictions.for_part(session, "4711")] == [*ids, elsewhere.id]
+        assert predictions.for_part(session, "4712") == ()
+
+
+def test_the_latest_for_a_task_is_found(database: Database, decision_id: UUID) -> None:
+    first, second = (find(database, record(database, samples.prediction(decision_id, result=[n]))) for n in (1, 2))
+
+    def latest(**options: object) -> Prediction | None:
+        with database.read() as session:
+            return predictions.latest_for_task(
+                session,
+                **{"instance": samples.INSTANCE, "task_id": 41, **options},  # type: ignore[arg-type]
+            )
+
+    assert latest() == second
+    assert latest(before=second.sent_at) == first
+    assert latest(before=first.sent_at) is None
+    assert latest(task_id=42) is latest(instance="http://elsewhere") is None
+
+
+def test_a_prediction_without_decision_is_refused(database: Database) -> None:
+    with pytest.raises(InvalidRecordError, match=r"(?i)foreign key"):
+        record(database, samples.prediction(uuid4()))
+    with database.read() as session:
+        assert predictions.find(session, uuid4()) is None

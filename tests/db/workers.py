@@ -1,0 +1,62 @@
+"""What other processes do in the tests: module-level functions, so that a spawned process finds them."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier, Event
+
+from db import actors, decisions, failures, jobs, migrate, reviews
+from db.engine import Database
+from db.records import NewFailure
+from tests.db import samples
+
+
+def upgrade(url: str, barrier: Barrier) -> None:
+    barrier.wait(60)
+    migrate.upgrade(url)
+
+
+def record_decisions(url: str, barrier: Barrier, answers: Queue[tuple[str, bool]], count: int) -> None:
+    """Record the same decisions and reviews as the others do, in step with them."""
+    database = Database(url)
+    barrier.wait(60)
+    for number in range(count):
+        barrier.wait(60)
+        with database.write() as session:
+            decision = decisions.record(session, samples.decision(f"image {number}"))
+            actors.pseudonym(session, instance=samples.INSTANCE, ls_user_id=number)
+            review = reviews.record(session, samples.review(annotation_id=number, decision_id=decision.id))
+        answers.put((f"decision {number} {decision.id}", decision.is_new))
+        answers.put((f"review {number} {review.id}", review.is_new))
+    database.close()
+
+
+def die_before_commit(url: str, lease: timedelta, is_ready: Event) -> None:
+    """Claim a job, do its effect and settle it, but never get to the commit."""
+    database = Database(url)
+    with database.write() as session:
+        job = jobs.claim(session, owner="doomed", lease=lease)
+    assert job is not None
+    with database.write() as session:
+        failures.record(session, NewFailure(kind="effect", reason=str(job.payload)))
+        jobs.complete(session, job)
+        session.flush()
+        is_ready.set()
+        time.sleep(600)
+
+
+def work_off(url: str, owner: str, barrier: Barrier) -> None:
+    """Work until nothing is due."""
+    database = Database(url)
+    barrier.wait(60)
+    while True:
+        with database.write() as session:
+            job = jobs.claim(session, owner=owner, lease=timedelta(minutes=5))
+        if job is None:
+            break
+        with database.write() as session:
+            failures.record(session, NewFailure(kind="effect", reason=str(job.payload)))
+            jobs.complete(session, job)
+    database.close()
