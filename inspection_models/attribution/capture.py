@@ -103,6 +103,8 @@ class _Keeper(TorchFunctionMode):
         return given.copy_(kept) if in_place else _replaced(result, kept)
 
     def _keep(self, block: ConvolutionalBlock, tensor: Tensor) -> Tensor:
+        if not tensor.requires_grad:
+            raise NetworkError(f"block {block.name}: the network computes its maps without gradients")
         self._kept[block.site.call] = (tensor, tensor._version)
         return tensor
 
