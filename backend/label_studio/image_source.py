@@ -12,7 +12,7 @@ import base64
 import hashlib
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from urllib.parse import unquote
 
@@ -71,7 +71,7 @@ class ImageUnavailableError(ImageSourceError):
 class FetchedImage:
     """The bytes as they came, their SHA-256 in hex, and the address without what is secret in it."""
 
-    data: bytes
+    data: bytes = field(repr=False)
     sha256: str
     uri: str
 
