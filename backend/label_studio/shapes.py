@@ -124,7 +124,7 @@ def same_geometry(one: Mapping[str, Any], other: Mapping[str, Any], tolerance: f
     if kind is None or kind != geometry_kind(other) or not (isinstance(mine, Mapping) and isinstance(theirs, Mapping)):
         return False
     if kind == "brush":
-        return mine.get("rle") == theirs.get("rle") and _sides(one) == _sides(other)
+        return mine.get("rle") == theirs.get("rle") and _frame(one) == _frame(other)
     try:
         if image_size(one) != image_size(other):
             return False
@@ -133,7 +133,7 @@ def same_geometry(one: Mapping[str, Any], other: Mapping[str, Any], tolerance: f
             for a, b in zip(_landmarks(one, kind), _landmarks(other, kind), strict=True)
         )
     except ShapeError:
-        return dict(mine) == dict(theirs) and _sides(one) == _sides(other)
+        return dict(mine) == dict(theirs) and _frame(one) == _frame(other)
 
 
 def _landmarks(region: Mapping[str, Any], kind: str) -> tuple[NDArray[np.float64], ...]:
@@ -187,5 +187,5 @@ def _numbers(value: Mapping[str, Any], kind: str) -> NDArray[np.float64]:
     return np.array(found, dtype=np.float64)
 
 
-def _sides(region: Mapping[str, Any]) -> tuple[Any, Any]:
-    return region.get("original_height"), region.get("original_width")
+def _frame(region: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    return region.get("original_height"), region.get("original_width"), region.get("image_rotation") or 0
