@@ -52,7 +52,8 @@ def blend(pixels: NDArray[np.uint8], attribution_map: NDArray[np.float32]) -> ND
     heat = colormaps[_MAP_COLOURS](attribution_map)[..., :3] * 255.0  # (H, W, 3)
     weight = 0.75 * np.sqrt(np.clip(attribution_map, 0.0, 1.0))[..., None]  # (H, W, 1)
     grey = pixels.mean(axis=2, keepdims=True)
-    return np.clip(grey * (1 - weight) + heat * weight, 0, 255).astype(np.uint8)
+    blended: NDArray[np.uint8] = np.clip(grey * (1 - weight) + heat * weight, 0, 255).astype(np.uint8)
+    return blended
 
 
 def draw_overlay(content: OverlayContent) -> bytes:

@@ -29,8 +29,8 @@ _COLOURS = (
 def labeling_configuration(classes: Sequence[str], good_class: str | None, *, heading: str) -> str:
     """One choice a class on the number keys, a polygon label for every defect class, and the image with zoom.
 
-    Classes and labels stand above the image, where they are seen without scrolling; the labels have letter keys, so that
-    no key means two things.
+    Classes and labels stand above the image, where they are seen without scrolling; the labels have letter keys, so
+    that no key means two things.
     """
     view = Element("View")
     SubElement(view, "Header", value=heading, size="4")
@@ -39,15 +39,17 @@ def labeling_configuration(classes: Sequence[str], good_class: str | None, *, he
     )
     ordered = [name for name in classes if name == good_class] + [name for name in classes if name != good_class]
     for number, name in enumerate(ordered, start=1):
-        hotkey = {"hotkey": str(number)} if number <= len("123456789") else {}
-        SubElement(choices, "Choice", value=name, **hotkey)
+        choice = SubElement(choices, "Choice", value=name)
+        if number <= len("123456789"):
+            choice.set("hotkey", str(number))
     labels = SubElement(
         view, "PolygonLabels", name=REGIONS_NAME, toName=IMAGE_NAME, strokeWidth="2", opacity="0.2", pointSize="small"
     )
     letters = "qwertyasdfg"
     for place, name in enumerate(name for name in classes if name != good_class):
-        hotkey = {"hotkey": letters[place]} if place < len(letters) else {}
-        SubElement(labels, "Label", value=name, background=_COLOURS[place % len(_COLOURS)], **hotkey)
+        label = SubElement(labels, "Label", value=name, background=_COLOURS[place % len(_COLOURS)])
+        if place < len(letters):
+            label.set("hotkey", letters[place])
     SubElement(
         view,
         "Image",

@@ -1,0 +1,161 @@
+"""From an image's bytes to a recorded decision: computed once for one image, model, settings and kind of machine."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from backend import decision_regions
+from db import decisions, model_versions
+from db.records import DecisionSettings, Explanation, NewDecision, NewModelVersion, VisualizationMap
+from inspection_models.environment import environment
+from inspection_models.model_card import ModelCard
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backend.pipeline import ClassExplanation, DecisionPipeline, ExplainedImage
+    from db.engine import Database
+    from db.records import Decision
+
+_CARD = TypeAdapter(ModelCard)
+
+
+class Decider:
+    """Decides images with one model and keeps every decision.
+
+    Args:
+        pipeline: computes.
+        database: remembers; the model version is registered in it at once.
+
+    Raises:
+        DatabaseError: the database cannot be written.
+    """
+
+    def __init__(self, pipeline: DecisionPipeline, database: Database) -> None:
+        self._pipeline = pipeline
+        self._database = database
+        self._environment = environment()
+        self._settings = _settings(pipeline, self._environment)
+        with database.write() as session:
+            model_versions.register(session, _model_version(pipeline.classifier.card))
+
+    def decide(self, data: bytes) -> Decision:
+        """The decision on an image: the recorded one where there is one, else a new one, recorded.
+
+        Raises:
+            ImageError: the bytes are no image, or one beyond the bounds.
+            DatabaseError: the database cannot be read or written; nothing is kept then.
+        """
+        key = self._settings.decision_key(
+            image_sha256=hashlib.sha256(data).hexdigest(),
+            model_fingerprint=self._pipeline.classifier.version.fingerprint,
+        )
+        with self._database.read() as session:
+            known = decisions.find_by_key(session, key)
+        if known is not None:
+            return known
+        started = datetime.now(timezone.utc)
+        explained = self._pipeline.explain(data)
+        decision = self._new_decision(explained, started, datetime.now(timezone.utc))
+        with self._database.write() as session:
+            decisions.record(session, decision)
+        with self._database.read() as session:
+            kept = decisions.find_by_key(session, key)
+        if kept is None:
+            raise RuntimeError(f"decision {key} was recorded and is not there; run `inspection db check`")
+        return kept
+
+    def _new_decision(self, explained: ExplainedImage, started: datetime, finished: datetime) -> NewDecision:
+        image, prediction = explained.image, explained.prediction
+        height, width = image.pixels.shape[:2]
+        return NewDecision(
+            image_sha256=image.sha256,
+            pixel_sha256=image.pixel_sha256,
+            image_width=width,
+            image_height=height,
+            image_media_type=image.media_type,
+            exif_orientation=image.exif_orientation,
+            model_fingerprint=self._pipeline.classifier.version.fingerprint,
+            settings=self._settings,
+            environment=self._environment,
+            predicted_class=prediction.label,
+            probability=prediction.probability,
+            logits=_little_endian(prediction.logits),
+            scores={
+                name: float(p)
+                for name, p in zip(self._pipeline.classifier.classes, prediction.probabilities, strict=True)
+            },
+            is_defect=prediction.is_defect,
+            masks_scored=sum(int(one.attribution.masks_scored[0]) for one in explained.explanations),
+            regions=[
+                decision_regions.to_record(region, one.label, one.probability)
+                for one in explained.explanations
+                for region in one.regions
+            ],
+            timings_ms=dict(explained.timings_ms),
+            started_at=started,
+            finished_at=finished,
+            explanations=tuple(_explanation(rank, one) for rank, one in enumerate(explained.explanations, start=1)),
+        )
+
+
+def _settings(pipeline: DecisionPipeline, surroundings: dict[str, Any]) -> DecisionSettings:
+    card = pipeline.classifier.card
+    content = _CARD.dump_python(card, mode="json")
+    return DecisionSettings(
+        method=card.explanation.method,
+        explanation=content["explanation"]["options"],
+        thresholds=content["thresholds"],
+        batch_shape=(1, 3, *card.preprocessing.size),
+        environment_class=f"{surroundings['machine']}/{surroundings['device']}/torch {surroundings['torch_build']}",
+    )
+
+
+def _model_version(card: ModelCard) -> NewModelVersion:
+    content = _CARD.dump_python(card, mode="json")
+    return NewModelVersion(
+        name=card.name,
+        version=card.version,
+        architecture=card.architecture,
+        weights_sha256=card.weights_sha256,
+        fingerprint=card.fingerprint,
+        classes=card.classes,
+        good_class=card.good_class,
+        **{
+            name: content[name]
+            for name in ("preprocessing", "calibration", "thresholds", "explanation", "training", "metrics")
+        },
+    )
+
+
+def _explanation(rank: int, explained: ClassExplanation) -> Explanation:
+    attribution = explained.attribution
+    rendered = np.asarray(attribution.map[0])
+    return Explanation(
+        class_name=explained.label,
+        rank=rank,
+        height=rendered.shape[0],
+        width=rendered.shape[1],
+        masks_scored=int(attribution.masks_scored[0]),
+        map_sha256=hashlib.sha256(_little_endian(rendered)).hexdigest(),
+        visualization_maps=tuple(
+            VisualizationMap(
+                block_index=index,
+                block_name=block.name,
+                channels=block.channels,
+                height=grid.shape[1],
+                width=grid.shape[2],
+                grid=_little_endian(np.asarray(grid[0])),
+            )
+            for index, (block, grid) in enumerate(zip(attribution.blocks, attribution.block_grids, strict=True))
+        ),
+    )
+
+
+def _little_endian(values: NDArray[np.float32]) -> bytes:
+    return np.ascontiguousarray(values, dtype="<f4").tobytes()

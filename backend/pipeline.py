@@ -1,0 +1,161 @@
+"""The decision pipeline: the one place where an image becomes an explained decision, for every way into the desk."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from inspection_models.attribution import Attribution, attribute
+from inspection_models.images import DecodedImage, decode_image
+from inspection_models.regions import Region, regions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from inspection_models.classifier import DefectClassifier, Prediction
+
+# A defect class this probable is explained beside the predicted one, so that a doubtful part shows both reasons.
+_WORTH_EXPLAINING = 0.10
+
+
+class ClassChoiceError(ValueError):
+    """The class asked for is not one of the model's."""
+
+
+@dataclass(frozen=True)
+class ClassExplanation:
+    """Why the image is (or might be) of one class.
+
+    Attributes:
+        label: the class explained.
+        probability: its calibrated probability.
+        attribution: SISE's maps in the network's pixels, a batch of one.
+        attribution_map: float32 [H, W] in [0, 1], in the image's pixels.
+        regions: connected areas of the map above the model's region threshold; empty for the good class.
+    """
+
+    label: str
+    probability: float
+    attribution: Attribution
+    attribution_map: NDArray[np.float32]
+    regions: tuple[Region, ...]
+
+
+@dataclass(frozen=True)
+class ExplainedImage:
+    """One image, judged and explained.
+
+    Attributes:
+        image: the decoded image.
+        prediction: scores of all classes.
+        explanations: the predicted class first, if it is worth explaining.
+        timings_ms: milliseconds by step.
+    """
+
+    image: DecodedImage
+    prediction: Prediction
+    explanations: tuple[ClassExplanation, ...]
+    timings_ms: Mapping[str, float]
+
+
+class DecisionPipeline:
+    """Decode, classify, attribute and cut out regions, in this order.
+
+    One image is worked on at a time: two at once would only share the same cores, and the batch shape of every forward
+    pass stays what the record says it was.
+    """
+
+    def __init__(self, classifier: DefectClassifier, *, max_pixels: int = 100_000_000) -> None:
+        self.classifier = classifier
+        self._max_pixels = max_pixels
+        self._turn = threading.Lock()
+
+    def explain(
+        self, data: bytes, *, classes: Sequence[str] | None = None, method: str | None = None
+    ) -> ExplainedImage:
+        """Judge and explain an encoded image.
+
+        Args:
+            data: the image file's bytes.
+            classes: classes to explain; by default the predicted defect and every other defect class of probability
+                0.10 or more.
+            method: attribution method; by default the model's own.
+
+        Raises:
+            ImageError: the bytes are no image, or one beyond the bounds.
+            ClassChoiceError: a class is not one of the model's.
+        """
+        self._check(classes)
+        timings: dict[str, float] = {}
+        with self._turn:
+            with _timed(timings, "decode"):
+                image = decode_image(data, max_pixels=self._max_pixels)
+            with _timed(timings, "classify"):
+                prediction = self.classifier.predict([image.pixels])[0]
+            chosen = self._worth_explaining(prediction) if classes is None else tuple(classes)
+            with _timed(timings, "attribute"):
+                attributions = self._attribute(image.pixels, chosen, method)
+            with _timed(timings, "regions"):
+                explanations = tuple(
+                    self._explanation(image, prediction, label, attribution)
+                    for label, attribution in zip(chosen, attributions, strict=True)
+                )
+        return ExplainedImage(image, prediction, explanations, MappingProxyType(timings))
+
+    def _check(self, classes: Sequence[str] | None) -> None:
+        for label in classes or ():
+            if label not in self.classifier.classes:
+                raise ClassChoiceError(f"no class {label!r} in this model; it has {', '.join(self.classifier.classes)}")
+
+    def _worth_explaining(self, prediction: Prediction) -> tuple[str, ...]:
+        good = self.classifier.good_class
+        defects = [
+            (float(p), label)
+            for p, label in zip(prediction.probabilities, self.classifier.classes, strict=True)
+            if label not in (good, prediction.label) and p >= _WORTH_EXPLAINING
+        ]
+        others = [label for _, label in sorted(defects, reverse=True)]
+        return (prediction.label, *others) if prediction.is_defect else tuple(others)
+
+    def _attribute(self, pixels: NDArray[np.uint8], labels: Sequence[str], method: str | None) -> list[Attribution]:
+        tensor, _ = self.classifier.preprocessing.apply(pixels)  # (3, H, W)
+        own = self.classifier.explanation
+        # Another method than the model's own does not know the model's options.
+        options: dict[str, Any] = dict(own.options) if method in (None, own.method) else {}
+        return [
+            attribute(
+                self.classifier.network,
+                tensor.unsqueeze(0),
+                torch.tensor([self.classifier.classes.index(label)]),
+                method=method or own.method,
+                **options,
+            )
+            for label in labels
+        ]
+
+    def _explanation(
+        self, image: DecodedImage, prediction: Prediction, label: str, attribution: Attribution
+    ) -> ClassExplanation:
+        height, width = image.pixels.shape[:2]
+        placement = self.classifier.preprocessing.placement((height, width))
+        attribution_map = placement.map_to_image(np.asarray(attribution.map[0]))
+        is_good = label == self.classifier.good_class
+        found = () if is_good else regions(attribution_map, self.classifier.thresholds.region.relative)
+        probability = float(prediction.probabilities[self.classifier.classes.index(label)])
+        return ClassExplanation(label, probability, attribution, attribution_map, found)
+
+
+@contextmanager
+def _timed(timings: dict[str, float], step: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    timings[step] = round((time.perf_counter() - start) * 1000, 3)
