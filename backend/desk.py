@@ -1,0 +1,129 @@
+"""The desk of one process: settings, database and model brought together, and taken apart again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from backend.credentials import Credentials, load_credentials
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.image_source import ImageSource
+from backend.label_studio.labeling_config import LabelingConfigError, parse
+from backend.label_studio.payloads import ANNOTATION_ACTIONS
+from backend.model_loading import ModelLoader, model_version_string
+from backend.predictions import PredictionService
+from backend.reviews import WEBHOOK_JOB, ReviewService
+from backend.worker import QueueWorker
+from db import jobs, migrate
+from db.check import check
+from db.engine import Database
+from inspection_models.model_card import CARD_FILE, read_card
+
+if TYPE_CHECKING:
+    from backend.label_studio.payloads import WebhookRequest
+    from backend.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class Desk:
+    """What the routes of one process share. Make it with `open`."""
+
+    def __init__(
+        self, settings: Settings, credentials: Credentials, database: Database, *, work_off_queue: bool
+    ) -> None:
+        card = read_card(settings.resolved_model / CARD_FILE)
+        self.settings = settings
+        self.credentials = credentials
+        self.database = database
+        self.software_version = version("inspection")
+        self.model_version = model_version_string(card)
+        self._loader = ModelLoader(settings, database)
+        self._stop = threading.Event()
+        self._worker = QueueWorker(database, {WEBHOOK_JOB: ReviewService(database, settings).handle})
+        self._threads = [threading.Thread(target=self._loader.load, name="model-loader", daemon=True)]
+        if work_off_queue:
+            self._threads.append(
+                threading.Thread(target=self._worker.run, args=(self._stop,), name="queue-worker", daemon=True)
+            )
+        self.predictions = PredictionService(
+            self._loader.decider,
+            image_source(settings),
+            database,
+            instance=settings.label_studio_url,
+            model_version=self.model_version,
+            classes=card.classes,
+            good_class=card.good_class,
+            mapping=settings.label_mapping,
+        )
+
+    @classmethod
+    def open(cls, settings: Settings, *, work_off_queue: bool) -> Desk:
+        """Check everything that can be checked before the first request, and say clearly what is missing.
+
+        The embedded database is brought up to date by itself; any other one by `inspection db upgrade`.
+
+        Raises:
+            ModelError: no usable model where the settings say.
+            DatabaseError: the database is away or not at this release's schema.
+            CredentialsError: the data directory cannot be used.
+        """
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        credentials = load_credentials(settings)
+        if settings.database_url is None:
+            migrate.upgrade(settings.resolved_database_url)
+        database = Database(settings.resolved_database_url)
+        migrate.require_head(database)
+        return cls(settings, credentials, database, work_off_queue=work_off_queue)
+
+    def start(self) -> None:
+        """Load the model and work off the queue in the background."""
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Let the worker finish the job in hand, and close the database."""
+        self._stop.set()
+        for thread in self._threads:
+            if thread.name == "queue-worker" and thread.is_alive():
+                thread.join(timeout=15)
+        self.database.close()
+
+    def problems(self) -> tuple[str, ...]:
+        """What keeps this process from working; empty when it is ready."""
+        return (*self._loader.problems(), *check(self.database).problems)
+
+    def binding_problems(self, label_config: str) -> tuple[str, ...]:
+        """Which classes a labeling configuration has no words for, a sentence each."""
+        try:
+            config = parse(label_config)
+        except LabelingConfigError as error:
+            return (str(error),)
+        return (*config.notes, *self.predictions.bind(config).unbound)
+
+    def enqueue_webhook(self, request: WebhookRequest) -> bool:
+        """Write an annotation event down to be worked off; False for events that judge nothing.
+
+        Raises:
+            DatabaseError: it could not be written, so Label Studio must not be told that it was.
+        """
+        if request.action not in ANNOTATION_ACTIONS:
+            return False
+        with self.database.write() as session:
+            jobs.enqueue(session, WEBHOOK_JOB, request.model_dump(mode="json"))
+        self._worker.wake()
+        return True
+
+
+def image_source(settings: Settings) -> ImageSource:
+    """Where task images are read from, within the settings' bounds."""
+    key = settings.label_studio_api_key
+    client = LabelStudioClient(settings.label_studio_url, key.get_secret_value()) if key is not None else None
+    return ImageSource(
+        settings.label_studio_url,
+        client.authorization if client is not None else None,
+        allowed_hosts=settings.allowed_image_hosts,
+        max_bytes=settings.max_image_bytes,
+    )

@@ -1,0 +1,182 @@
+"""Label Studio's tasks answered: fetch, decide, say it in the project's labels, check it, remember it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from backend import decision_regions
+from backend.label_studio.binding import Binding, bind
+from backend.label_studio.image_source import ImageSourceError
+from backend.label_studio.labeling_config import LabelingConfigError, parse
+from backend.label_studio.results import ExplainedVerdict, to_prediction, validate
+from db import failures, predictions
+from db.records import NewFailure, NewPrediction
+from inspection_models.images import ImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from backend.decider import Decider
+    from backend.label_studio.image_source import FetchedImage, ImageSource
+    from backend.label_studio.labeling_config import LabelingConfig
+    from db.engine import Database
+    from db.records import Decision
+
+logger = logging.getLogger(__name__)
+
+_PART_KEYS = {"part_serial": ("part", "part_serial", "serial"), "lot": ("lot",), "station": ("station",)}
+
+
+class AnswerError(ValueError):
+    """A task cannot be answered; the message says why and what to do."""
+
+
+class PredictionService:
+    """Answers tasks for any project.
+
+    Args:
+        decider: gives the decider, waiting for the model where it is still being loaded.
+        images: reads task images.
+        database: remembers what was sent and what failed.
+        instance: base URL of the Label Studio that asks.
+        model_version: as told to Label Studio, in /setup and in every prediction alike.
+        mapping: class to label, where names differ.
+    """
+
+    def __init__(
+        self,
+        decider: Callable[[], Decider],
+        images: ImageSource,
+        database: Database,
+        *,
+        instance: str,
+        model_version: str,
+        classes: tuple[str, ...],
+        good_class: str | None,
+        mapping: Mapping[str, str],
+    ) -> None:
+        self._decider = decider
+        self._images = images
+        self._database = database
+        self._instance = instance
+        self._model_version = model_version
+        self._classes = classes
+        self._good_class = good_class
+        self._mapping = mapping
+
+    def bind(self, config: LabelingConfig) -> Binding:
+        """How this model's classes are said in a labeling configuration."""
+        return bind(config, self._classes, self._good_class, self._mapping)
+
+    def answer(
+        self, tasks: Sequence[Mapping[str, Any]], label_config: str, project_id: int | None
+    ) -> list[dict[str, Any]]:
+        """One prediction a task, in order.
+
+        A task that fails gets `{}`, which Label Studio stores nothing for; its reason is kept in SQL, and the other
+        tasks are answered all the same.
+
+        Raises:
+            LabelingConfigError: the configuration cannot be read.
+            DatabaseError: the database is away.
+        """
+        config = parse(label_config)
+        binding = self.bind(config)
+        config_sha256 = hashlib.sha256(label_config.encode("utf-8")).hexdigest()
+        return [self._answer_one(task, config, binding, config_sha256, project_id) for task in tasks]
+
+    def _answer_one(
+        self,
+        task: Mapping[str, Any],
+        config: LabelingConfig,
+        binding: Binding,
+        config_sha256: str,
+        project_id: int | None,
+    ) -> dict[str, Any]:
+        task_id: int | None = task.get("id")
+        address: str | None = None
+        try:
+            address = _image_address(binding, task.get("data") or {})
+            fetched = self._images.fetch(address, task_id=task_id)
+            decision = self._decider().decide(fetched.data)
+            prediction = self._prediction(decision, binding, config)
+        except (AnswerError, ImageSourceError, ImageError, LabelingConfigError) as error:
+            self._keep_failure(error, task_id, project_id, address)
+            return {}
+        if task_id is not None and project_id is not None:
+            self._remember(prediction, decision, fetched, task.get("data") or {}, task_id, project_id, config_sha256)
+        return prediction
+
+    def _prediction(self, decision: Decision, binding: Binding, config: LabelingConfig) -> dict[str, Any]:
+        regions = tuple(
+            decision_regions.from_record(record)
+            for record in decision.regions
+            if decision.is_defect and record["class"] == decision.predicted_class
+        )
+        verdict = ExplainedVerdict(
+            label=decision.predicted_class,
+            probability=decision.probability,
+            decision_id=str(decision.decision_id),
+            image_size=(decision.image_height, decision.image_width),
+            regions=regions,
+            model_version=self._model_version,
+        )
+        prediction = to_prediction(verdict, binding)
+        if not prediction["result"]:
+            raise AnswerError(
+                f"class {decision.predicted_class!r} cannot be said in this labeling configuration: "
+                + ("; ".join(binding.unbound) or "it has neither a choice nor a region label for it")
+            )
+        if problems := validate(prediction, config):
+            raise AnswerError(f"the answer does not fit the labeling configuration: {'; '.join(problems)}")
+        return prediction
+
+    def _remember(
+        self,
+        prediction: Mapping[str, Any],
+        decision: Decision,
+        fetched: FetchedImage,
+        data: Mapping[str, Any],
+        task_id: int,
+        project_id: int,
+        config_sha256: str,
+    ) -> None:
+        sent = NewPrediction(
+            decision_id=decision.decision_id,
+            instance=self._instance,
+            project_id=project_id,
+            task_id=task_id,
+            label_config_sha256=config_sha256,
+            model_version=self._model_version,
+            result=prediction["result"],
+            image_uri=fetched.uri,
+            **{name: _first_text(data, keys) for name, keys in _PART_KEYS.items()},
+        )
+        with self._database.write() as session:
+            predictions.record(session, sent)
+
+    def _keep_failure(self, error: Exception, task_id: int | None, project_id: int | None, address: str | None) -> None:
+        logger.warning("task %s was not answered: %s", task_id, error)
+        failure = NewFailure(
+            kind="predict",
+            reason=str(error),
+            detail=type(error).__name__,
+            instance=self._instance,
+            project_id=project_id,
+            task_id=task_id,
+            image_uri=address,
+        )
+        with self._database.write() as session:
+            failures.record(session, failure)
+
+
+def _image_address(binding: Binding, data: Mapping[str, Any]) -> str:
+    if binding.image is None or not binding.usable:
+        raise AnswerError("; ".join(binding.unbound) or "nothing in the labeling configuration can be answered")
+    return binding.image.address(data)
+
+
+def _first_text(data: Mapping[str, Any], keys: Sequence[str]) -> str | None:
+    return next((str(data[key]) for key in keys if data.get(key) not in (None, "")), None)

@@ -1,0 +1,186 @@
+"""What inspectors did, as reviews: each annotation event compared with the prediction that it judges."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from backend.label_studio.binding import Binding, bind
+from backend.label_studio.labeling_config import LabelingConfigError, parse
+from backend.label_studio.payloads import Annotation, WebhookRequest
+from backend.review_comparison import Comparison, compare
+from backend.worker import JobRefusedError
+from db import actors, decisions, model_versions, predictions, reviews
+from db.keys import canonical_sha256
+from db.records import NewReview
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.orm import Session
+
+    from backend.settings import Settings
+    from backend.worker import Effect
+    from db.engine import Database
+    from db.records import Action, Decision, Job, Prediction
+
+WEBHOOK_JOB = "webhook"
+_ACTIONS: Mapping[str, Action] = {
+    "ANNOTATION_CREATED": "created",
+    "ANNOTATIONS_CREATED": "created",
+    "ANNOTATION_UPDATED": "updated",
+    "ANNOTATIONS_DELETED": "deleted",
+}
+
+
+class ReviewService:
+    """Turns annotation events into reviews.
+
+    Args:
+        database: has the predictions that are judged, and takes the reviews.
+        settings: which Label Studio the events come from, and how classes are named there.
+    """
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._instance = settings.label_studio_url
+        self._mapping = settings.label_mapping
+
+    def handle(self, job: Job) -> Effect:
+        """The reviews that a webhook's event stands for, as the effect that records them.
+
+        Raises:
+            JobRefusedError: the payload is no annotation event, or its labeling configuration cannot be read.
+            DatabaseError: the database is away.
+        """
+        try:
+            request = WebhookRequest.model_validate(job.payload)
+            action = _ACTIONS[request.action]
+        except (ValidationError, KeyError) as error:
+            raise JobRefusedError(f"this is no annotation event: {error}") from error
+        judged = [self._review(request, annotation, action, job.payload_sha256) for annotation in request.annotations]
+
+        def effect(session: Session) -> None:
+            for review, user in judged:
+                actor = (
+                    actors.pseudonym(session, instance=self._instance, ls_user_id=user) if user is not None else None
+                )
+                reviews.record(session, replace(review, actor_id=actor))
+
+        return effect
+
+    def _review(
+        self, request: WebhookRequest, annotation: Annotation, action: Action, payload_sha256: str
+    ) -> tuple[NewReview, int | None]:
+        if action == "deleted":
+            return self._deletion(request, annotation, payload_sha256), annotation.updated_by or annotation.completed_by
+        task_id = annotation.task if annotation.task is not None else next((task.id for task in request.tasks), None)
+        final = annotation.result or []
+        review = NewReview(
+            instance=self._instance,
+            project_id=request.project_id or annotation.project_id or 0,
+            task_id=task_id,
+            annotation_id=annotation.id,
+            action=action,
+            regions_final=[item for item in final if item.get("type") != "choices"],
+            result_sha256=canonical_sha256(final),
+            lead_time_s=annotation.lead_time,
+            ground_truth=annotation.ground_truth,
+            was_cancelled=annotation.was_cancelled,
+            parent_prediction=annotation.parent_prediction,
+            parent_annotation=annotation.parent_annotation,
+            annotation_created_at=annotation.created_at,
+            annotation_updated_at=annotation.updated_at,
+            payload_sha256=payload_sha256,
+        )
+        user = annotation.updated_by if action == "updated" else annotation.completed_by
+        return self._compared(review, request, annotation), user if user is not None else annotation.completed_by
+
+    def _compared(self, review: NewReview, request: WebhookRequest, annotation: Annotation) -> NewReview:
+        with self._database.read() as session:
+            sent = _judged_prediction(session, self._instance, review.task_id, annotation)
+            decision = decisions.find(session, sent.decision_id) if sent is not None else None
+            binding = self._binding(session, request, decision) if decision is not None else None
+        if sent is None or decision is None or binding is None:
+            return review
+        comparison = compare(
+            list(sent.result),
+            annotation.result or [],
+            binding=binding,
+            predicted_class=decision.predicted_class,
+            was_cancelled=annotation.was_cancelled,
+        )
+        return replace(
+            review,
+            decision_id=decision.decision_id,
+            prediction_id=sent.prediction_id,
+            outcome=comparison.outcome,
+            label_predicted=decision.predicted_class,
+            label_final=comparison.label_final,
+            region_changes=_changes(comparison),
+            mean_iou=comparison.mean_iou,
+            model_output_shown=True if annotation.parent_prediction is not None else None,
+        )
+
+    def _binding(self, session: Session, request: WebhookRequest, decision: Decision) -> Binding:
+        model = model_versions.find_by_fingerprint(session, decision.model_fingerprint)
+        if model is None or request.project is None:
+            raise JobRefusedError(
+                f"event of decision {decision.decision_id} has no project or its model is not registered"
+            )
+        try:
+            config = parse(request.project.label_config)
+        except LabelingConfigError as error:
+            raise JobRefusedError(f"the project's labeling configuration cannot be read: {error}") from error
+        known = {name: label for name, label in self._mapping.items() if name in model.classes}
+        return bind(config, model.classes, model.good_class, known)
+
+    def _deletion(self, request: WebhookRequest, annotation: Annotation, payload_sha256: str) -> NewReview:
+        """Label Studio names a deleted annotation by its number alone; what it judged is known from its last review."""
+        with self._database.read() as session:
+            last = reviews.latest_for_annotation(session, instance=self._instance, annotation_id=annotation.id)
+        return NewReview(
+            instance=self._instance,
+            project_id=request.project_id or (last.project_id if last else 0),
+            annotation_id=annotation.id,
+            action="deleted",
+            payload_sha256=payload_sha256,
+            task_id=last.task_id if last else None,
+            decision_id=last.decision_id if last else None,
+            prediction_id=last.prediction_id if last else None,
+            label_predicted=last.label_predicted if last else None,
+        )
+
+
+def _judged_prediction(
+    session: Session, instance: str, task_id: int | None, annotation: Annotation
+) -> Prediction | None:
+    """What the inspector had before them: the prediction that Label Studio names, by its version, else the task's last
+    one before the annotation was made."""
+    if task_id is None:
+        return None
+    if annotation.prediction is not None and annotation.prediction.model_version:
+        shown = predictions.latest_for_task(
+            session, instance=instance, task_id=task_id, model_version=annotation.prediction.model_version
+        )
+        if shown is not None:
+            return shown
+    return predictions.latest_for_task(session, instance=instance, task_id=task_id, before=annotation.created_at)
+
+
+def _changes(comparison: Comparison) -> list[dict[str, Any]]:
+    return [
+        {
+            "change": change.kind,
+            "region_predicted": change.region_id_predicted,
+            "region_final": change.region_id_final,
+            "label_before": change.label_before,
+            "label_after": change.label_after,
+            "iou": change.iou,
+            "control_before": change.control_before,
+            "control_after": change.control_after,
+        }
+        for change in comparison.regions
+    ]

@@ -1,0 +1,30 @@
+"""Is the desk alive, and is it ready: for process supervisors, load balancers and Label Studio."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
+from fastapi import APIRouter, Request, Response, status
+
+if TYPE_CHECKING:
+    from backend.desk import Desk
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/livez")
+async def livez() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz")
+async def readyz(request: Request, response: Response) -> dict[str, Any]:
+    """Model loaded, database reachable, migrated and guarded: 200, else 503 with what is missing."""
+    desk: Desk = request.app.state.desk
+    problems = await anyio.to_thread.run_sync(desk.problems)
+    if problems:
+        response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+        return {"status": "not ready", "problems": list(problems)}
+    return {"status": "ready"}

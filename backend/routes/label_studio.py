@@ -1,0 +1,81 @@
+"""Label Studio's ML backend contract: /health, /setup, /predict, /versions and /webhook."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+from fastapi import APIRouter, Request, status
+
+from backend.label_studio.payloads import PredictRequest, SetupRequest, WebhookRequest
+from backend.security import require_basic, require_webhook_sender
+
+if TYPE_CHECKING:
+    from backend.desk import Desk
+
+logger = logging.getLogger(__name__)
+router = APIRouter(tags=["label studio"])
+
+# Label Studio gives up on a webhook after one second. Its threads are its own, so that a burst of long predictions
+# cannot keep a webhook from being written down.
+_WEBHOOK_THREADS = 4
+
+
+def _desk(request: Request) -> Desk:
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+@router.get("/health")
+async def health(request: Request) -> dict[str, str]:
+    """Answered from the event loop: never waits for a prediction under way."""
+    return {"status": "UP", "model_version": _desk(request).model_version}
+
+
+@router.post("/setup")
+async def setup(request: Request, body: SetupRequest) -> dict[str, str]:
+    """Say which model version answers, and log which classes the labeling configuration has no label for."""
+    desk = _desk(request)
+    require_basic(request.headers, desk.credentials)
+    for sentence in desk.binding_problems(body.label_config):
+        logger.warning("project %s: %s", body.project_id, sentence)
+    return {"model_version": desk.model_version}
+
+
+@router.post("/predict")
+def predict(request: Request, body: PredictRequest) -> dict[str, Any]:
+    """One answer a task, in the order of the tasks; stateless, for all it needs comes with the request."""
+    from backend.ml_backend import InspectionBackend  # noqa: PLC0415 - brings redis and rq in
+
+    desk = _desk(request)
+    require_basic(request.headers, desk.credentials)
+    model = InspectionBackend(desk, label_config=body.label_config, project=body.project_id)
+    return {"results": model.predict(body.tasks), "model_version": desk.model_version}
+
+
+@router.api_route("/versions", methods=["GET", "POST"])
+async def versions(request: Request) -> dict[str, list[str]]:
+    """The versions that this backend can answer with."""
+    desk = _desk(request)
+    require_basic(request.headers, desk.credentials)
+    return {"versions": [desk.model_version]}
+
+
+@router.post("/webhook", status_code=status.HTTP_202_ACCEPTED)
+async def webhook(request: Request, body: WebhookRequest) -> dict[str, str]:
+    """Write the event down durably, answer, and work it off later."""
+    desk = _desk(request)
+    require_webhook_sender(request.headers, desk.credentials)
+    limiter = _limiter(request)
+    queued = await anyio.to_thread.run_sync(desk.enqueue_webhook, body, limiter=limiter)
+    return {"status": "queued" if queued else "ignored"}
+
+
+def _limiter(request: Request) -> anyio.CapacityLimiter:
+    limiter: anyio.CapacityLimiter | None = getattr(request.app.state, "webhook_limiter", None)
+    if limiter is None:
+        limiter = anyio.CapacityLimiter(_WEBHOOK_THREADS)
+        request.app.state.webhook_limiter = limiter
+    return limiter

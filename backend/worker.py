@@ -1,0 +1,126 @@
+"""The queue's worker: takes one job at a time, and settles it together with its effect."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import uuid
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeAlias
+
+from db import failures, jobs
+from db.engine import Database
+from db.errors import DatabaseError, LeaseLostError
+from db.records import NewFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sqlalchemy.orm import Session
+
+    from backend.settings import Settings
+    from db.records import Job
+
+logger = logging.getLogger(__name__)
+
+Effect: TypeAlias = "Callable[[Session], None]"
+Handler: TypeAlias = "Callable[[Job], Effect]"
+
+_LEASE = timedelta(seconds=60)
+_POLL_SECONDS = 1.0
+_DATABASE_AWAY_SECONDS = 5.0
+
+
+class JobRefusedError(ValueError):
+    """A job can never be done, however often it is tried; it is kept as failed with this reason."""
+
+
+class QueueWorker:
+    """Works off the queue.
+
+    A handler computes without holding a connection and returns the effect; the effect is then written in the same unit
+    of work that settles the job, so a crash at any point neither loses nor doubles it.
+    """
+
+    def __init__(self, database: Database, handlers: Mapping[str, Handler]) -> None:
+        self._database = database
+        self._handlers = handlers
+        self._owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+        self._wake = threading.Event()
+
+    def wake(self) -> None:
+        """Look at the queue now rather than at the next turn."""
+        self._wake.set()
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set. A database that is away is waited for."""
+        while not stop.is_set():
+            try:
+                while not stop.is_set() and self.work_off_one():
+                    pass
+                patience = _POLL_SECONDS
+            except DatabaseError as error:
+                logger.warning("the queue waits: %s", error)
+                patience = _DATABASE_AWAY_SECONDS
+            self._wake.wait(patience)
+            self._wake.clear()
+
+    def work_off_one(self) -> bool:
+        """Do one job; False when none is due.
+
+        Raises:
+            DatabaseError: the database is away; the job stays, and comes again when its lease has run out.
+        """
+        with self._database.write() as session:
+            job = jobs.claim(session, owner=self._owner, lease=_LEASE, kinds=tuple(self._handlers))
+        if job is None:
+            return False
+        try:
+            effect = self._handlers[job.kind](job)
+            with self._database.write() as session:
+                effect(session)
+                jobs.complete(session, job)
+        except LeaseLostError as error:
+            logger.warning("%s", error)
+        except DatabaseError:
+            raise
+        except JobRefusedError as error:
+            self._give_back(job, error, retry=False)
+        except Exception as error:
+            logger.exception("job %s (%s) failed", job.job_id, job.kind)
+            self._give_back(job, error, retry=True)
+        return True
+
+    def _give_back(self, job: Job, error: Exception, *, retry: bool) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        with self._database.write() as session:
+            if jobs.fail(session, job, reason, retry=retry) == "failed":
+                failures.record(session, NewFailure(kind=job.kind, reason=reason, detail=f"job {job.job_id}"))
+
+
+def run_until_stopped(settings: Settings) -> None:
+    """Work off the queue in this process until SIGTERM or SIGINT.
+
+    Raises:
+        DatabaseError: the database is not at this release's schema, or away at the start.
+    """
+    from backend.reviews import WEBHOOK_JOB, ReviewService  # noqa: PLC0415
+    from db import migrate  # noqa: PLC0415
+
+    database = Database(settings.resolved_database_url)
+    migrate.require_head(database)
+    worker = QueueWorker(database, {WEBHOOK_JOB: ReviewService(database, settings).handle})
+    stop = threading.Event()
+
+    def stop_now(*_: object) -> None:
+        stop.set()
+        worker.wake()
+
+    signal.signal(signal.SIGTERM, stop_now)
+    signal.signal(signal.SIGINT, stop_now)
+    logger.info("working off the queue of %s", database.name)
+    worker.run(stop)
+    database.close()

@@ -1,0 +1,337 @@
+"""The HTTP service as Label Studio meets it: who is let in, what is answered, what is kept when something fails."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+
+from backend.app import create_app
+from backend.credentials import WEBHOOK_HEADER
+from backend.desk import Desk
+from db import decisions, failures, jobs, predictions, reviews
+from tests.backend import desks
+
+AUTH = ("inspection", desks.PASSWORD)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return desks.write_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def files() -> dict[str, bytes]:
+    return {f"{n}.png": desks.png(seed=n) for n in range(3)}
+
+
+@pytest.fixture
+def desk(tmp_path: Path, model: Path, files: dict[str, bytes]) -> Iterator[Desk]:
+    with desks.image_server(files) as url:
+        yield desks.open_desk(desks.settings_for(tmp_path, model, url))
+
+
+@pytest.fixture
+def client(desk: Desk) -> Iterator[TestClient]:
+    with TestClient(create_app(desk), raise_server_exceptions=False) as client:
+        yield client
+
+
+def predict(client: TestClient, tasks: list[dict[str, object]], config: str = desks.CONFIG) -> list[dict]:
+    body = {"tasks": tasks, "project": "1.1795377200", "label_config": config, "params": {}}
+    response = client.post("/predict", json=body, auth=AUTH)
+    assert response.status_code == 200, response.text
+    return response.json()["results"]
+
+
+WRONG = (
+    None,
+    "Bearer x",
+    "Basic",
+    "Basic !!!",
+    "Basic " + base64.b64encode(b"inspection:wrong").decode(),
+    "Basic " + base64.b64encode(f"other:{desks.PASSWORD}".encode()).decode(),
+    "Basic w6TDpA==",
+)
+
+
+def test_no_entry_without_the_right_credentials(client: TestClient) -> None:
+    bodies = {"/predict": {"tasks": [], "label_config": ""}, "/webhook": {"action": "X"}, "/setup": {}, "/versions": {}}
+    for path, body in bodies.items():
+        for header in WRONG:
+            response = client.post(path, json=body, headers={"Authorization": header} if header else {})
+            assert response.status_code == 401, (path, header)
+            assert "inspection connect" in response.json()["detail"]
+    assert client.post("/webhook", json=bodies["/webhook"], headers={WEBHOOK_HEADER: "wrong"}).status_code == 401
+
+
+def test_probes_need_no_credentials(client: TestClient, desk: Desk) -> None:
+    assert client.get("/livez").json() == {"status": "alive"}
+    assert client.get("/health").json() == {"status": "UP", "model_version": desk.model_version}
+    wait_for(lambda: client.get("/readyz").status_code == 200)
+
+
+def test_setup_and_predictions_say_the_same_version(client: TestClient) -> None:
+    answer = client.post("/setup", json={"project": "1.1", "schema": desks.CONFIG}, auth=AUTH)
+    version = answer.json()["model_version"]
+    results = predict(client, [desks.task(1, "0.png")])
+    assert results[0]["model_version"] == version
+    assert client.get("/versions", auth=AUTH).json()["versions"] == [version]
+
+
+def test_a_task_is_answered_and_the_decision_with_its_evidence_recorded(client: TestClient, desk: Desk) -> None:
+    [answer] = predict(client, [desks.task(7, "0.png", part="P-77")])
+    choice, *regions = answer["result"]
+    assert choice["value"] == {"choices": ["Crack"]}
+    assert choice["from_name"] == "verdict"
+    assert regions
+    assert all(r["type"] == "polygonlabels" and r["value"]["polygonlabels"] == ["Crack"] for r in regions)
+    with desk.database.read() as session:
+        sent = predictions.latest_for_task(session, instance=desk.settings.label_studio_url, task_id=7)
+        assert sent is not None
+        decision = decisions.find(session, sent.decision_id)
+    assert decision is not None
+    assert sent.result == answer["result"]
+    assert sent.part_serial == "P-77"
+    assert str(decision.decision_id) in regions[0]["meta"]["text"][0]
+    maps = decision.explanations[0].visualization_maps
+    assert len(maps) >= 2
+    assert all(len(one.grid) == 4 * one.height * one.width for one in maps)
+    assert set(decision.scores) == set(desks.CLASSES)
+    assert sum(decision.scores.values()) == pytest.approx(1, abs=1e-6)
+
+
+def test_answering_again_computes_and_records_nothing_new(client: TestClient, desk: Desk) -> None:
+    first = predict(client, [desks.task(1, "0.png")])
+    again = predict(client, [desks.task(1, "0.png"), desks.task(2, "0.png")])
+    assert again[0] == first[0]
+    assert again[1]["result"] == first[0]["result"]
+    with desk.database.read() as session:
+        assert session.execute(text("SELECT count(*) FROM decision")).scalar() == 1
+        assert session.execute(text("SELECT count(*) FROM prediction")).scalar() == 2
+
+
+def test_one_bad_image_spoils_no_other_and_its_reason_is_kept(
+    client: TestClient, desk: Desk, files: dict[str, bytes]
+) -> None:
+    files["broken.png"] = desks.png()[:60]
+    tasks = [desks.task(1, "0.png"), desks.task(2, "gone.png"), desks.task(3, "broken.png"), desks.task(4, "1.png")]
+    results = predict(client, tasks)
+    assert [bool(r) for r in results] == [True, False, False, True]
+    with desk.database.read() as session:
+        kept = {f.task_id: f for f in failures.recent(session, kind="predict")}
+    assert set(kept) == {2, 3}
+    assert "gone.png" in kept[2].reason
+    assert kept[3].detail == "ImageError"
+
+
+def test_a_configuration_without_the_classes_is_refused_with_reasons(client: TestClient, desk: Desk) -> None:
+    config = '<View><Image name="i" value="$image"/><Choices name="c" toName="i"><Choice value="ok"/></Choices></View>'
+    assert predict(client, [desks.task(1, "0.png")], config) == [{}]
+    with desk.database.read() as session:
+        [failure] = failures.recent(session)
+    assert "crack" in failure.reason
+    assert "Choice" in failure.reason
+    assert desk.binding_problems(config)
+
+
+def test_hostile_configuration_is_a_clear_400(client: TestClient) -> None:
+    bomb = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><View>&b;</View>'
+    body = {"tasks": [], "project": "1", "label_config": bomb}
+    response = client.post("/predict", json=body, auth=AUTH)
+    assert response.status_code == 400
+    assert "DOCTYPE" in response.json()["detail"]
+
+
+def test_nonsense_is_a_clear_422_without_traceback(client: TestClient) -> None:
+    response = client.post("/predict", content=b"{", auth=AUTH)
+    assert response.status_code == 422
+    response = client.post("/predict", json={"tasks": "none"}, auth=AUTH)
+    assert response.status_code == 422
+    assert "tasks" in response.text
+    assert "Traceback" not in response.text
+
+
+def test_internal_errors_tell_an_incident_and_no_traceback(client: TestClient, desk: Desk) -> None:
+    desk.predictions.answer = lambda *_: 1 / 0  # type: ignore[method-assign]
+    body = {"tasks": [], "project": "1", "label_config": desks.CONFIG}
+    response = client.post("/predict", json=body, auth=AUTH)
+    assert response.status_code == 500
+    assert "incident" in response.json()["detail"]
+    assert "ZeroDivision" not in response.text
+
+
+def test_too_large_a_body_is_refused_whether_announced_or_not(tmp_path: Path, model: Path) -> None:
+    settings = desks.settings_for(tmp_path, model, "http://127.0.0.1:1").model_copy(update={"max_request_bytes": 2048})
+    with TestClient(create_app(desks.open_desk(settings))) as client:
+        big = b'{"action":"' + b"x" * 4000 + b'"}'
+        assert client.post("/webhook", content=big, auth=AUTH).status_code == 413
+        assert client.post("/webhook", content=iter([big[:2000], big[2000:]]), auth=AUTH).status_code == 413
+
+
+def test_health_and_setup_answer_while_a_prediction_is_under_way(client: TestClient, desk: Desk) -> None:
+    started, release = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> list[dict]:
+        started.set()
+        assert release.wait(30)
+        return []
+
+    desk.predictions.answer = slow  # type: ignore[method-assign]
+    body = {"tasks": [], "project": "1", "label_config": desks.CONFIG}
+    busy = [threading.Thread(target=lambda: client.post("/predict", json=body, auth=AUTH)) for _ in range(3)]
+    for thread in busy:
+        thread.start()
+    assert started.wait(30)
+    assert client.get("/health").status_code == 200
+    assert client.post("/setup", json={"project": "1.1", "schema": desks.CONFIG}, auth=AUTH).status_code == 200
+    assert client.post("/webhook", json={"action": "PROJECT_UPDATED"}, auth=AUTH).status_code == 202
+    release.set()
+    for thread in busy:
+        thread.join()
+
+
+def webhook(action: str, answer: dict, *, task_id: int = 1, annotation_id: int = 5, **fields: object) -> dict:
+    annotation = {
+        "id": annotation_id,
+        "result": answer["result"],
+        "task": task_id,
+        "completed_by": 3,
+        "created_at": "2099-01-01T00:00:00Z",
+        "updated_at": "2099-01-01T00:00:01Z",
+        "parent_prediction": 11,
+        "prediction": {"id": 11, "result": answer["result"], "model_version": answer["model_version"]},
+        "lead_time": 4.5,
+        **fields,
+    }
+    project = {"id": 1, "label_config": desks.CONFIG, "title": "Panels"}
+    if action == "ANNOTATIONS_DELETED":
+        return {"action": action, "annotations": [{"id": annotation_id}], "project": project}
+    return {"action": action, "annotation": annotation, "project": project, "task": {"id": task_id, "data": {}}}
+
+
+def send(client: TestClient, body: dict) -> None:
+    response = client.post("/webhook", json=body, headers={WEBHOOK_HEADER: desks.TOKEN})
+    assert response.status_code == 202
+    assert response.json() == {"status": "queued"}
+
+
+def reviews_of(desk: Desk, task_id: int = 1) -> list:
+    with desk.database.read() as session:
+        return list(reviews.for_task(session, instance=desk.settings.label_studio_url, task_id=task_id))
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def test_an_untouched_prediction_becomes_an_accepted_review(client: TestClient, desk: Desk) -> None:
+    [answer] = predict(client, [desks.task(1, "0.png")])
+    send(client, webhook("ANNOTATION_CREATED", answer))
+    wait_for(lambda: reviews_of(desk))
+    [review] = reviews_of(desk)
+    assert (review.outcome, review.label_predicted, review.label_final) == ("accepted", "crack", "crack")
+    assert review.lead_time_s == 4.5
+    assert review.actor_id is not None
+    assert review.decision_id is not None
+    assert review.model_output_shown is True
+
+
+def test_a_moved_corner_is_adjusted_another_class_relabelled_good_rejected(client: TestClient, desk: Desk) -> None:
+    [answer] = predict(client, [desks.task(1, "0.png")])
+    moved = json.loads(json.dumps(answer))
+    points = moved["result"][1]["value"]["points"]
+    points[0] = [min(100.0, points[0][0] + 9), min(100.0, points[0][1] + 9)]
+    stain = json.loads(json.dumps(answer))
+    stain["result"][0]["value"]["choices"] = ["Stain"]
+    for region in stain["result"][1:]:
+        region["value"]["polygonlabels"] = ["Stain"]
+    good = json.loads(json.dumps(answer))
+    good["result"] = [{**good["result"][0], "value": {"choices": ["Good"]}}]
+    for number, edited in enumerate((moved, stain, good)):
+        body = webhook("ANNOTATION_UPDATED", answer, updated_at=f"2099-01-01T00:00:1{number}Z")
+        body["annotation"]["result"] = edited["result"]
+        send(client, body)
+    send(client, webhook("ANNOTATION_UPDATED", answer, was_cancelled=True, updated_at="2099-01-01T00:00:20Z"))
+    wait_for(lambda: len(reviews_of(desk)) == 4)
+    assert sorted(r.outcome for r in reviews_of(desk)) == ["adjusted", "rejected", "relabelled", "skipped"]
+    adjusted = next(r for r in reviews_of(desk) if r.outcome == "adjusted")
+    assert 0 < adjusted.mean_iou < 1
+    assert [c["change"] for c in adjusted.region_changes].count("moved") == 1
+
+
+def test_webhooks_doubled_and_late_make_one_review_each(client: TestClient, desk: Desk) -> None:
+    [answer] = predict(client, [desks.task(1, "0.png")])
+    later = webhook("ANNOTATION_UPDATED", answer, updated_at="2099-01-01T00:00:09Z")
+    for body in (later, webhook("ANNOTATION_CREATED", answer), later, webhook("ANNOTATION_CREATED", answer)):
+        send(client, body)
+    wait_for(lambda: queue_is_empty(desk))
+    assert len(reviews_of(desk)) == 2
+    send(client, webhook("ANNOTATIONS_DELETED", answer))
+    wait_for(lambda: len(reviews_of(desk)) == 3)
+    deleted = next(r for r in reviews_of(desk) if r.action == "deleted")
+    assert deleted.outcome is None
+    assert deleted.decision_id == reviews_of(desk)[0].decision_id
+
+
+def queue_is_empty(desk: Desk) -> bool:
+    with desk.database.read() as session:
+        depth = jobs.depth(session)
+    return depth.queued + depth.running == 0
+
+
+def test_an_annotation_on_an_unknown_task_is_kept_without_outcome(client: TestClient, desk: Desk) -> None:
+    send(client, webhook("ANNOTATION_CREATED", {"result": [], "model_version": "other"}, task_id=99))
+    wait_for(lambda: reviews_of(desk, 99))
+    [review] = reviews_of(desk, 99)
+    assert (review.outcome, review.decision_id) == (None, None)
+
+
+def test_an_event_that_cannot_be_understood_is_kept_as_failed_with_its_reason(client: TestClient, desk: Desk) -> None:
+    [answer] = predict(client, [desks.task(1, "0.png")])
+    body = webhook("ANNOTATION_CREATED", answer)
+    body["project"]["label_config"] = "<View"
+    send(client, body)
+    wait_for(lambda: queue_is_empty(desk))
+    with desk.database.read() as session:
+        [job] = jobs.failed(session)
+        [failure] = failures.recent(session, kind="webhook")
+    assert "labeling configuration" in str(job.error)
+    assert "labeling configuration" in failure.reason
+
+
+def test_what_a_dead_process_left_is_worked_off_by_the_next(
+    tmp_path: Path, model: Path, files: dict[str, bytes], database_url: str
+) -> None:
+    with desks.image_server(files) as url:
+        settings = desks.settings_for(tmp_path, model, url, database_url)
+        first = desks.open_desk(settings, work_off_queue=False)
+        with TestClient(create_app(first)) as client:
+            [answer] = predict(client, [desks.task(1, "0.png")])
+            send(client, webhook("ANNOTATION_CREATED", answer))
+        assert reviews_of(desks.open_desk(settings)) == []
+        second = desks.open_desk(settings)
+        with TestClient(create_app(second)):
+            wait_for(lambda: reviews_of(second))
+
+
+def test_predictions_do_not_depend_on_an_earlier_setup_or_process(
+    tmp_path: Path, model: Path, files: dict[str, bytes], database_url: str
+) -> None:
+    answers = []
+    with desks.image_server(files) as url:
+        for _ in range(2):
+            settings = desks.settings_for(tmp_path, model, url, database_url)
+            with TestClient(create_app(desks.open_desk(settings))) as client:
+                answers.append(predict(client, [desks.task(1, "0.png")]))
+    assert answers[0] == answers[1]
