@@ -10,7 +10,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+
+import psycopg
 
 _PORT = 5432
 _FAST = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off"
@@ -29,15 +32,23 @@ class Server:
     def new_database(self, template: str = "template1") -> str:
         """The URL of a fresh database."""
         name = f"t_{uuid.uuid4().hex}"
-        self.sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        # Copying files is twice as fast as the other way, and the only one before PostgreSQL 15.
+        how = "STRATEGY FILE_COPY" if self._administrator.info.server_version >= 150_000 else ""
+        self.sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}" {how}')
         return self.url(name)
 
     def drop(self, url: str) -> None:
-        name = url.split("@/", 1)[1].split("?", 1)[0]
-        self.sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+        self.sql(f'DROP DATABASE "{database_name(url)}" WITH (FORCE)')
+
+    def empty(self, url: str) -> None:
+        """Remove all rows, past the triggers that deny it."""
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("SET session_replication_role = replica")
+            tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+            connection.execute("; ".join(f'DELETE FROM "{name}"' for (name,) in tables if name != "alembic_version"))
 
     def sql(self, statement: str) -> None:
-        _run_as_owner([self.binaries / "psql", *self._login(), "-qAtc", statement])
+        self._administrator.execute(statement)
 
     def stop(self) -> None:
         _run_as_owner([self.binaries / "pg_ctl", "-D", self.folder / "data", "-m", "immediate", "stop"])
@@ -47,8 +58,13 @@ class Server:
         control = [self.binaries / "pg_ctl", "-D", self.folder / "data", "-l", self.folder / "log"]
         _run_as_owner([*control, "-w", "-t", "60", "-o", options, "start"])
 
-    def _login(self) -> list[str]:
-        return ["-h", str(self.folder), "-p", str(_PORT), "-U", "postgres", "-v", "ON_ERROR_STOP=1"]
+    @cached_property
+    def _administrator(self) -> psycopg.Connection:
+        return psycopg.connect(self.url(), autocommit=True)
+
+
+def database_name(url: str) -> str:
+    return url.split("@/", 1)[1].split("?", 1)[0]
 
 
 def find_binaries() -> Path | None:

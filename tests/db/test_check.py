@@ -36,16 +36,16 @@ def test_a_dead_database_is_told_not_raised(url: str, tmp_path: Path) -> None:
     assert "hunter2" not in str(found)
 
 
-def test_a_database_that_cannot_be_written_is_told(database: Database) -> None:
-    if database.engine.dialect.name == "postgresql":
-        with database.write() as session:
+def test_a_database_that_cannot_be_written_is_told(own_database: Database) -> None:
+    if own_database.engine.dialect.name == "postgresql":
+        with own_database.write() as session:
             session.execute(text("ALTER TABLE job ADD CONSTRAINT nothing_goes CHECK (false)"))
     else:
-        with database.write() as session:
+        with own_database.write() as session:
             session.execute(
                 text("CREATE TRIGGER nothing_goes BEFORE INSERT ON job BEGIN SELECT RAISE(ABORT, 'no'); END")
             )
-    found = check(database)
+    found = check(own_database)
     assert (found.is_ok, found.is_writable) == (False, False)
 
 

@@ -4,7 +4,6 @@ import hashlib
 import struct
 import threading
 from collections import Counter
-from multiprocessing import get_context
 from uuid import uuid4
 
 import numpy as np
@@ -151,10 +150,10 @@ def test_one_waits_for_the_other_that_records_the_same(database: Database) -> No
 
 def test_processes_that_record_the_same_at_once_make_one_row(database: Database, database_url: str) -> None:
     count = 15
-    context = get_context("spawn")
-    barrier, answers = context.Barrier(2), context.Queue()
+    barrier, answers = workers.CONTEXT.Barrier(2), workers.CONTEXT.Queue()
     processes = [
-        context.Process(target=workers.record_decisions, args=(database_url, barrier, answers, count)) for _ in range(2)
+        workers.CONTEXT.Process(target=workers.record_decisions, args=(database_url, barrier, answers, count))
+        for _ in range(2)
     ]
     for process in processes:
         process.start()

@@ -25,25 +25,16 @@ from db.errors import (
 )
 from db.records import NewFailure
 from tests.db import samples
-from tests.postgresql import Server
+from tests.postgresql import Server, database_name
 
 A_FAILURE = NewFailure(kind="predict", reason="the image cannot be read")
 
 
 @pytest.fixture
-def sqlite(tmp_path: Path) -> Iterator[Database]:
-    url = f"sqlite:///{tmp_path / 'inspection.db'}"
-    migrate.upgrade(url)
-    database = Database(url, busy_timeout=0.2)
+def sqlite(sqlite_url: str) -> Iterator[Database]:
+    database = Database(sqlite_url, busy_timeout=0.2)
     yield database
     database.close()
-
-
-@pytest.fixture
-def postgresql_url(postgresql_server: Server, migrated_template: str) -> Iterator[str]:
-    url = postgresql_server.new_database(template=migrated_template)
-    yield url
-    postgresql_server.drop(url)
 
 
 def count_failures(database: Database) -> int:
@@ -192,14 +183,15 @@ def test_each_postgresql_error_gets_its_type(postgresql_url: str, state: str, ex
     database.close()
 
 
-def test_a_read_only_server_is_told(postgresql_server: Server, postgresql_url: str) -> None:
-    name = postgresql_url.split("@/", 1)[1].split("?", 1)[0]
-    postgresql_server.sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
-    database = Database(postgresql_url)
+def test_a_read_only_server_is_told(postgresql_server: Server, migrated_template: str) -> None:
+    url = postgresql_server.new_database(template=migrated_template)
+    postgresql_server.sql(f'ALTER DATABASE "{database_name(url)}" SET default_transaction_read_only = on')
+    database = Database(url)
     with pytest.raises(DatabaseReadOnlyError, match="read-only"), database.write() as session:
         failures.record(session, A_FAILURE)
     assert count_failures(database) == 0
     database.close()
+    postgresql_server.drop(url)
 
 
 def test_no_sqlite_file_is_an_error_and_stays_none(tmp_path: Path) -> None:

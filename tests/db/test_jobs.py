@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timedelta, timezone
-from multiprocessing import get_context
 
 import pytest
 from sqlalchemy import text
@@ -189,7 +188,7 @@ def test_a_renewed_lease_holds_longer(database: Database) -> None:
     assert claim(database, now=job.lease_expires_at + LEASE) is not None
 
 
-def test_a_job_that_kills_its_workers_ends_as_failed_and_the_next_gets_its_turn(database: Database) -> None:
+def test_a_job_that_kills_its_othersends_as_failed_and_the_next_gets_its_turn(database: Database) -> None:
     poison = enqueue(database, max_attempts=2)
     now = poison.run_after
     for _ in range(2):
@@ -226,9 +225,8 @@ def test_a_worker_killed_before_its_commit_leaves_no_effect_and_its_job_to_anoth
     database: Database, database_url: str
 ) -> None:
     queued = enqueue(database, "once")
-    context = get_context("spawn")
-    is_ready = context.Event()
-    doomed = context.Process(target=workers.die_before_commit, args=(database_url, LEASE, is_ready))
+    is_ready = workers.CONTEXT.Event()
+    doomed = workers.CONTEXT.Process(target=workers.die_before_commit, args=(database_url, LEASE, is_ready))
     doomed.start()
     assert is_ready.wait(60)
     doomed.kill()
@@ -254,12 +252,13 @@ def test_workers_share_the_queue_without_doing_anything_twice(database: Database
     with database.write() as session:
         for number in range(count):
             jobs.enqueue(session, "webhook", f"{number:02}")
-    context = get_context("spawn")
-    barrier = context.Barrier(3)
-    workers_ = [context.Process(target=workers.work_off, args=(database_url, f"worker {n}", barrier)) for n in range(3)]
-    for process in workers_:
+    barrier = workers.CONTEXT.Barrier(3)
+    others = [
+        workers.CONTEXT.Process(target=workers.work_off, args=(database_url, f"worker {n}", barrier)) for n in range(3)
+    ]
+    for process in others:
         process.start()
-    for process in workers_:
+    for process in others:
         process.join(120)
-    assert [process.exitcode for process in workers_] == [0, 0, 0]
+    assert [process.exitcode for process in others] == [0, 0, 0]
     assert effects(database) == [f"{number:02}" for number in range(count)]

@@ -3,7 +3,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +66,8 @@ def test_upgrading_again_changes_nothing(database_url: str, database: Database) 
 
 
 def test_processes_that_upgrade_at_once_take_turns(empty_database_url: str) -> None:
-    context = get_context("spawn")
-    barrier = context.Barrier(3)
-    processes = [context.Process(target=workers.upgrade, args=(empty_database_url, barrier)) for _ in range(3)]
+    barrier = workers.CONTEXT.Barrier(3)
+    processes = [workers.CONTEXT.Process(target=workers.upgrade, args=(empty_database_url, barrier)) for _ in range(3)]
     for process in processes:
         process.start()
     for process in processes:
@@ -94,14 +92,14 @@ def test_a_failing_upgrade_leaves_nothing(empty_database_url: str, monkeypatch: 
     database.close()
 
 
-def test_a_schema_of_another_program_is_refused(database_url: str, database: Database) -> None:
-    migrate.require_head(database)
-    with database.write() as session:
+def test_a_schema_of_another_program_is_refused(own_database_url: str, own_database: Database) -> None:
+    migrate.require_head(own_database)
+    with own_database.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(SchemaOutdatedError, match=r"9999.*newer"):
-        migrate.require_head(database)
+        migrate.require_head(own_database)
     with pytest.raises(SchemaOutdatedError, match=r"9999.*newer"):
-        migrate.upgrade(database_url)
+        migrate.upgrade(own_database_url)
 
 
 def test_a_database_without_schema_is_refused(empty_database_url: str) -> None:
@@ -111,6 +109,7 @@ def test_a_database_without_schema_is_refused(empty_database_url: str) -> None:
     database.close()
 
 
+@pytest.mark.slow
 def test_the_wheel_can_migrate(tmp_path: Path) -> None:
     source, site = tmp_path / "source", tmp_path / "site"
     source.mkdir()

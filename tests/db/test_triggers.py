@@ -74,12 +74,11 @@ def test_rows_cannot_be_replaced(filled: Database, table: str) -> None:
 UNIQUE_KEYS = [("decision", "decision_id"), ("model_version", "model_version_id"), ("review", "review_id")]
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # REPLACE is SQLite's alone
 @pytest.mark.parametrize(("table", "key"), UNIQUE_KEYS)
 def test_sqlite_replaces_nothing_on_anyones_connection_nor_by_another_key(
     filled: Database, table: str, key: str
 ) -> None:
-    if filled.engine.dialect.name != "sqlite":
-        pytest.skip("REPLACE is SQLite's alone")
     before = content(filled, table)
     others = ", ".join(c.name for c in Base.metadata.tables[table].columns if c.name != key)
     # A plain connection: without the recursive triggers that the product's own asks for.
@@ -99,10 +98,10 @@ def test_pseudonyms_and_jobs_can_be_changed(filled: Database) -> None:
     assert content(filled, "job") == []
 
 
-def test_each_missing_trigger_is_told(database: Database) -> None:
-    assert check(database).is_ok
-    sqlite = database.engine.dialect.name == "sqlite"
-    with database.connect() as connection:
+def test_each_missing_trigger_is_told(own_database: Database) -> None:
+    assert check(own_database).is_ok
+    sqlite = own_database.engine.dialect.name == "sqlite"
+    with own_database.connect() as connection:
         for name in ("decision_no_delete", "review_no_replace") if sqlite else ("decision_no_change",):
             connection.execute(text(f"DROP TRIGGER {name}" + ("" if sqlite else " ON decision")))
         if not sqlite:
@@ -111,14 +110,14 @@ def test_each_missing_trigger_is_told(database: Database) -> None:
     assert missing == (
         ("decision_no_delete", "review_no_replace") if sqlite else ("decision_no_change", "review_no_truncate")
     )
-    found = check(database)
+    found = check(own_database)
     assert not found.is_ok
     assert found.missing_triggers == missing
     assert all(name in found.problems[0] for name in missing)
 
 
-def test_a_trigger_that_was_made_toothless_is_told(database: Database, database_url: str) -> None:
-    with database.connect() as connection:
+def test_a_trigger_that_was_made_toothless_is_told(own_database: Database, own_database_url: str) -> None:
+    with own_database.connect() as connection:
         if connection.dialect.name == "sqlite":
             connection.execute(text("DROP TRIGGER decision_no_delete"))
             connection.exec_driver_sql(
@@ -133,19 +132,18 @@ def test_a_trigger_that_was_made_toothless_is_told(database: Database, database_
             "decision_no_delete" in triggers.missing(connection)
             or len(triggers.missing(connection)) == len(triggers.IMMUTABLE_TABLES) * 2
         )
-    migrate.upgrade(database_url)
-    assert check(database).is_ok
+    migrate.upgrade(own_database_url)
+    assert check(own_database).is_ok
 
 
-def test_a_table_rebuilt_by_a_migration_gets_its_triggers_back(database: Database, database_url: str) -> None:
-    if database.engine.dialect.name != "sqlite":
-        pytest.skip("only SQLite rebuilds a table to alter a column")
-    engine = create_engine(database.engine.url)
+@pytest.mark.parametrize("empty_database_url", ["sqlite"], indirect=True)  # it alone rebuilds a table to alter a column
+def test_a_table_rebuilt_by_a_migration_gets_its_triggers_back(own_database: Database, own_database_url: str) -> None:
+    engine = create_engine(own_database.engine.url)
     with engine.begin() as connection:
         operations = Operations(MigrationContext.configure(connection))
         with operations.batch_alter_table("failure") as batch:
             batch.alter_column("project_id", type_=Integer())
     engine.dispose()
-    assert [name for name in check(database).missing_triggers if name.startswith("failure")]
-    migrate.upgrade(database_url)
-    assert check(database).is_ok
+    assert [name for name in check(own_database).missing_triggers if name.startswith("failure")]
+    migrate.upgrade(own_database_url)
+    assert check(own_database).is_ok

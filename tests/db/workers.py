@@ -1,9 +1,10 @@
-"""What other processes do in the tests: module-level functions, so that a spawned process finds them."""
+"""What other processes do in the tests: module-level functions, so that another process finds them."""
 
 from __future__ import annotations
 
 import time
 from datetime import timedelta
+from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier, Event
 
@@ -11,6 +12,10 @@ from db import actors, decisions, failures, jobs, migrate, reviews
 from db.engine import Database
 from db.records import NewFailure
 from tests.db import samples
+
+# Each process gets a clean start, but the packages are imported once for all of them.
+CONTEXT = get_context("forkserver")
+CONTEXT.set_forkserver_preload([__name__])
 
 
 def upgrade(url: str, barrier: Barrier) -> None:
