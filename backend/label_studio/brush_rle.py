@@ -44,7 +44,8 @@ def encode(mask: NDArray[np.bool_]) -> list[int]:
     stream = np.concatenate([_header_bits(flat.size * _CHANNELS), _bits(words, 3 + length_bits + _WORD_BITS)])
     # A whole spare byte where the stream already ends on a byte: so does the library, and the codes stay comparable.
     padding = np.zeros(8 - stream.size % 8, dtype=np.uint8)
-    return [int(byte) for byte in np.packbits(np.concatenate([stream, padding]))]
+    code: list[int] = np.packbits(np.concatenate([stream, padding])).tolist()
+    return code
 
 
 def decode(code: Sequence[int], height: int, width: int) -> NDArray[np.bool_]:
@@ -56,53 +57,53 @@ def decode(code: Sequence[int], height: int, width: int) -> NDArray[np.bool_]:
         data = bytes(code)
     except (TypeError, ValueError) as error:
         raise BrushCodeError(f"a brush mask's code is a list of whole numbers from 0 to 255: {error}") from error
-    reader = _BitReader(data)
-    count = reader.read(32)
+    count = _field(data, 0, 32)
     if count != height * width * _CHANNELS:
         raise BrushCodeError(
             f"the brush mask has {count / _CHANNELS:g} pixels, the image {width} × {height} has {height * width}"
         )
-    word_bits = reader.read(5) + 1
+    word_bits = _field(data, 32, 5) + 1
     if word_bits != _WORD_BITS:
         raise BrushCodeError(f"the brush mask's words have {word_bits} bits, not 8")
-    length_bits = [reader.read(4) + 1 for _ in _LENGTH_BITS]
-    values = np.zeros(count, dtype=np.uint8)
-    at = 0
-    while at < count:
-        kind = reader.read(3)
-        length = reader.read(length_bits[kind & 0b11]) + 1
-        end = min(at + length, count)
-        if kind & 0b100:
-            values[at:end] = reader.read(_WORD_BITS)
-        else:
-            values[at:end] = np.frombuffer(reader.read_bytes(length), dtype=np.uint8)[: end - at]
-        at = end
+    length_bits = [_field(data, 37 + 4 * index, 4) + 1 for index in range(len(_LENGTH_BITS))]
+    values = _values(data, 37 + 4 * len(_LENGTH_BITS), length_bits, count)
     return values.reshape(height, width, _CHANNELS)[:, :, 3] > 0
 
 
-class _BitReader:
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    def read(self, bits: int) -> int:
-        """The next `bits` (at most 32) as a number."""
-        first, end = self._at >> 3, self._at + bits
-        if end > len(self._data) * 8:
+def _values(data: bytes, at: int, length_bits: Sequence[int], count: int) -> NDArray[np.uint8]:
+    """`count` values from the blocks that begin at bit `at`."""
+    # One loop without calls: a large mask has millions of blocks.
+    values = np.zeros(count, dtype=np.uint8)
+    end_of_code = len(data) * 8
+    padded = data + bytes(8)
+    filled = 0
+    while filled < count:
+        # The block's head, length and first word all lie in these 64 bits, `below` of them not read yet.
+        window = int.from_bytes(padded[at >> 3 : (at >> 3) + 8], "big")
+        below = 61 - (at & 7)
+        head = window >> below & 0b111
+        bits = length_bits[head & 0b11]
+        below -= bits
+        length = (window >> below & ((1 << bits) - 1)) + 1
+        at += 3 + bits + (_WORD_BITS if head & 0b100 else length * _WORD_BITS)
+        if at > end_of_code:
             raise BrushCodeError("the brush mask's code is cut off")
-        window = self._data[first : first + 8].ljust(8, b"\0")
-        self._at = end
-        return (int.from_bytes(window, "big") >> (64 - (end - first * 8))) & ((1 << bits) - 1)
+        end = min(filled + length, count)
+        if head & 0b100:
+            values[filled:end] = window >> (below - _WORD_BITS) & 0xFF
+        else:
+            words = _field(data, at - length * _WORD_BITS, length * _WORD_BITS).to_bytes(length, "big")
+            values[filled:end] = np.frombuffer(words, dtype=np.uint8)[: end - filled]
+        filled = end
+    return values
 
-    def read_bytes(self, count: int) -> bytes:
-        """The next `count` bytes, wherever in a byte they begin."""
-        first, end = self._at >> 3, self._at + count * 8
-        if end > len(self._data) * 8:
-            raise BrushCodeError("the brush mask's code is cut off")
-        last = (end + 7) >> 3
-        number = int.from_bytes(self._data[first:last], "big") >> (last * 8 - end)
-        self._at = end
-        return (number & ((1 << (count * 8)) - 1)).to_bytes(count, "big")
+
+def _field(data: bytes, at: int, bits: int) -> int:
+    """The number in `bits` bits from bit `at`."""
+    last = (at + bits + 7) >> 3
+    if last > len(data):
+        raise BrushCodeError("the brush mask's code is cut off")
+    return int.from_bytes(data[at >> 3 : last], "big") >> (last * 8 - at - bits) & ((1 << bits) - 1)
 
 
 def _header_bits(count: int) -> NDArray[np.uint8]:
