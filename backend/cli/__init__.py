@@ -1,0 +1,16 @@
+"""The program `inspection`: one command a module, heavy imports inside the command that needs them."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> None:
+    """Run the command line. Exit status: 0 done, 1 failed, 2 wrong use."""
+    # Read when torch and albumentations are imported, so they must be set before either is.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    from backend.cli.program import run  # noqa: PLC0415
+
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,109 @@
+"""`inspection doctor`: what is wrong with this installation, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from backend.settings import Settings
+
+_ROOM_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at."""
+
+    what: str
+    ok: bool
+    found: str
+
+
+def register(application: typer.Typer) -> None:
+    """Add the command."""
+    application.command("doctor")(doctor)
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False) -> int:
+    """Look at packages, model, database, Label Studio and disk: exit 0 when all is well, else 1."""
+    from backend.settings import Settings  # noqa: PLC0415
+
+    findings = list(_examine(Settings()))
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in findings], indent=2))
+    else:
+        for one in findings:
+            typer.echo(f"{'ok   ' if one.ok else 'WRONG'} {one.what}: {one.found}")
+    return 0 if all(one.ok for one in findings) else 1
+
+
+def _examine(settings: Settings) -> Iterator[Finding]:
+    yield _opencv()
+    yield _torchvision()
+    yield _model(settings)
+    yield _database(settings)
+    yield _label_studio(settings)
+    yield _disk(settings)
+
+
+def _opencv() -> Finding:
+    import cv2  # noqa: PLC0415
+
+    if not hasattr(cv2, "imencode"):
+        repair = "pip install --no-deps --force-reinstall opencv-python==4.12.0.88"
+        return Finding("OpenCV", False, f"its files were removed together with a twin package; run `{repair}`")
+    return Finding("OpenCV", True, str(cv2.__version__))
+
+
+def _torchvision() -> Finding:
+    import torch  # noqa: PLC0415
+
+    from inspection_models._torchvision import torchvision  # noqa: PLC0415
+
+    return Finding("torch", True, f"torch {torch.__version__}, torchvision {torchvision.__version__}")
+
+
+def _model(settings: Settings) -> Finding:
+    from inspection_models.classifier import DefectClassifier, ModelError  # noqa: PLC0415
+
+    try:
+        classifier = DefectClassifier.load(settings.resolved_model)
+    except ModelError as error:
+        return Finding("model", False, f"{error}; set INSPECTION_MODEL or run `inspection train`")
+    return Finding("model", True, f"{classifier.version} in {settings.resolved_model}")
+
+
+def _database(settings: Settings) -> Finding:
+    from db.check import check  # noqa: PLC0415
+    from db.engine import Database  # noqa: PLC0415
+
+    found = check(Database(settings.resolved_database_url))
+    return Finding("database", found.is_ok, "; ".join(found.problems) or f"{found.database} at {found.revision}")
+
+
+def _label_studio(settings: Settings) -> Finding:
+    from backend.label_studio.client import LabelStudioClient  # noqa: PLC0415
+    from backend.label_studio.errors import LabelStudioError  # noqa: PLC0415
+
+    if settings.label_studio_api_key is None:
+        return Finding("Label Studio", False, "INSPECTION_LABEL_STUDIO_API_KEY is not set, so no image can be read")
+    try:
+        with LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key.get_secret_value()) as client:
+            return Finding(
+                "Label Studio", True, f"{client.version()} at {client.url}, key of {client.whoami()['email']}"
+            )
+    except LabelStudioError as error:
+        return Finding("Label Studio", False, str(error))
+
+
+def _disk(settings: Settings) -> Finding:
+    folder = next(path for path in (settings.data_dir, *settings.data_dir.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    return Finding("disk", free >= _ROOM_BYTES, f"{free / 1e9:.1f} GB free at {folder}")

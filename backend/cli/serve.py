@@ -1,0 +1,49 @@
+"""`inspection serve` and `inspection worker`: the HTTP service, and the queue's worker beside or inside it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+import typer
+
+
+def register(application: typer.Typer) -> None:
+    """Add the commands."""
+    application.command("serve")(serve)
+    application.command("worker")(worker)
+
+
+def serve(
+    worker: Annotated[
+        bool, typer.Option("--worker/--no-worker", help="Work off the queue in this process too (one machine).")
+    ] = True,
+) -> int:
+    """Serve Label Studio and people until stopped. Address, database and model come from INSPECTION_* settings."""
+    import uvicorn  # noqa: PLC0415
+
+    from backend.app import create_app  # noqa: PLC0415
+    from backend.desk import Desk  # noqa: PLC0415
+    from backend.settings import Settings  # noqa: PLC0415
+
+    _log_to_stderr()
+    settings = Settings()
+    desk = Desk.open(settings, work_off_queue=worker)
+    uvicorn.run(create_app(desk), host=settings.host, port=settings.port, log_config=None, timeout_graceful_shutdown=20)
+    return 0
+
+
+def worker() -> int:
+    """Work off the webhook queue until stopped, in a process of its own."""
+    from backend.settings import Settings  # noqa: PLC0415
+    from backend.worker import run_until_stopped  # noqa: PLC0415
+
+    _log_to_stderr()
+    run_until_stopped(Settings())
+    return 0
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+    # Its access lines hold the addresses of task images and of callers, which are nobody's business in a log.
+    logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -1,0 +1,142 @@
+"""`inspection train`: from a folder of labelled photographs to a calibrated, measured model directory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from inspection_models.training import TrainingEvent, TrainingReport
+
+
+def register(application: typer.Typer) -> None:
+    """Add the command."""
+    application.command("train")(train_model)
+
+
+def train_model(
+    data: Annotated[Path, typer.Option("--data", help="Folder with the labelled photographs.")],
+    out: Annotated[Path, typer.Option("--out", help="Model directory to write.")],
+    layout: Annotated[
+        str | None, typer.Option("--layout", help="image-folder, magnetic-tile or neu-det; told by itself if left out.")
+    ] = None,
+    good_class: Annotated[
+        str | None, typer.Option("--good-class", help="Class without a defect; told by its name if left out.")
+    ] = None,
+    network: Annotated[
+        str, typer.Option("--network", help="efficientnet-lite0, or a torchvision network by its name.")
+    ] = "efficientnet-lite0",
+    weights: Annotated[Path | None, typer.Option("--weights", help="Local weights to start from.")] = None,
+    size: Annotated[int, typer.Option("--size", min=32, help="Side of the network's input, in pixels.")] = 224,
+    letterbox: Annotated[
+        bool, typer.Option("--letterbox/--resize", help="Keep the image's proportions, or stretch it.")
+    ] = True,
+    flips: Annotated[
+        bool, typer.Option("--flips/--no-flips", help="Whether a mirrored image may show the same part.")
+    ] = True,
+    epochs: Annotated[int, typer.Option("--epochs", min=0, help="Passes over the training part at most.")] = 12,
+    patience: Annotated[int, typer.Option("--patience", min=1, help="Epochs without gain before it stops.")] = 4,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of split, weights, augmentation and order.")] = 0,
+    name: Annotated[str, typer.Option("--name", help="Of the model; the directory's name if left out.")] = "",
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")] = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is in --out.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON summary.")] = False,
+) -> int:
+    """Train, calibrate and measure a classifier."""
+    from inspection_models.training import TrainingRequest, train  # noqa: PLC0415
+
+    request = TrainingRequest(
+        data=data,
+        output=out,
+        name=name,
+        layout=layout,
+        good_class=good_class,
+        architecture=network,
+        weights=weights,
+        size=(size, size),
+        mode="letterbox" if letterbox else "resize",
+        flips=flips,
+        epochs=epochs,
+        patience=patience,
+        seed=seed,
+        overwrite=overwrite,
+        device=device,
+    )
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        report = train(request, progress=_Bar(progress))
+    if as_json:
+        typer.echo(json.dumps(_summary(report), indent=2))
+    else:
+        _print(report, Console())
+    return 0
+
+
+class _Bar:
+    """Draws a training's events."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("starting", total=None)
+
+    def __call__(self, event: TrainingEvent) -> None:
+        from backend.training_progress import describe  # noqa: PLC0415
+
+        self._progress.update(self._task, description=describe(event), completed=event.done, total=event.total)
+
+
+def _summary(report: TrainingReport) -> dict[str, Any]:
+    version = report.classifier.version
+    return {
+        "model": str(report.output),
+        "name": version.name,
+        "version": version.version,
+        "classes": list(report.classifier.classes),
+        "good_class": report.classifier.good_class,
+        "counts": report.counts,
+        "test": report.test.to_dict(),
+        "validation": report.validation.to_dict(),
+        "best_epoch": report.best_epoch,
+        "seconds": round(report.seconds, 1),
+    }
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _print(report: TrainingReport, console: Console) -> None:
+    for line in report.ignored:
+        console.print(f"left out: {line}", highlight=False, style="yellow")
+    test, classes = report.test, report.classifier.classes
+    figures = Table(title="test part", title_justify="left")
+    for column in ("class", "precision", "recall", "F1", "images"):
+        figures.add_column(column, justify="left" if column == "class" else "right")
+    for label, one in test.per_class.items():
+        figures.add_row(label, *map(_share, (one.precision, one.recall, one.f1)), str(one.support))
+    console.print(figures)
+    confusion = Table(title="confusion (rows: true, columns: decided)", title_justify="left")
+    confusion.add_column("")
+    for label in classes:
+        confusion.add_column(label, justify="right", overflow="fold")
+    for label, row in zip(classes, test.confusion, strict=True):
+        confusion.add_row(label, *(str(int(n)) if n else "·" for n in row))
+    console.print(confusion)
+    for what, rate in (
+        ("escapes (defects called good)", test.escapes),
+        ("overkill (good called defective)", test.overkill),
+    ):
+        if rate is not None:
+            console.print(f"{what}: {rate.count} of {rate.of}", highlight=False)
+    console.print(
+        f"balanced accuracy {test.balanced_accuracy:.1%}, accuracy {test.accuracy:.1%}; "
+        f"model {report.classifier.version} written to {report.output} in {report.seconds:.0f} s",
+        highlight=False,
+    )

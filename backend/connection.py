@@ -1,0 +1,119 @@
+"""A Label Studio project connected with this desk: ML backend, webhook with its token, model version shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backend.credentials import WEBHOOK_HEADER
+from backend.label_studio.binding import bind
+from backend.label_studio.client import webhook_fields
+from backend.label_studio.labeling_config import parse
+from backend.label_studio.payloads import ANNOTATION_ACTIONS
+from backend.label_studio.template import labeling_configuration
+from backend.model_loading import model_version_string
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from backend.credentials import Credentials
+    from backend.label_studio.client import LabelStudioClient
+    from inspection_models.model_card import ModelCard
+
+BACKEND_TITLE = "Inspection"
+
+
+@dataclass(frozen=True)
+class ConnectedProject:
+    """What connecting came to.
+
+    Attributes:
+        project_id: of the project, found or made.
+        title: its title.
+        was_created: whether it was made now.
+        url: where its tasks are.
+        unbound: sentences on what the labeling configuration cannot say; empty when every class has its words.
+    """
+
+    project_id: int
+    title: str
+    was_created: bool
+    url: str
+    unbound: tuple[str, ...]
+
+
+def create_project(client: LabelStudioClient, title: str, card: ModelCard, *, heading: str) -> int:
+    """Make a project whose labeling configuration has a choice for each class and a polygon label for each defect.
+
+    Raises:
+        LabelStudioError: Label Studio refused.
+    """
+    config = labeling_configuration(card.classes, card.good_class, heading=heading)
+    project = client.create_project(title, config, show_collab_predictions=True, show_annotation_history=True)
+    return int(project["id"])
+
+
+def connect(
+    client: LabelStudioClient,
+    project_id: int,
+    *,
+    backend_url: str,
+    card: ModelCard,
+    credentials: Credentials,
+    mapping: Mapping[str, str],
+    was_created: bool = False,
+) -> ConnectedProject:
+    """Connect a project; safe to repeat, also after the model, the address or the credentials changed.
+
+    Raises:
+        LabelStudioError: Label Studio refused, or cannot reach the backend.
+        LabelingConfigError: the project's labeling configuration cannot be answered.
+    """
+    project = client.project(project_id)
+    config = parse(str(project.get("label_config") or ""))
+    binding = bind(config, card.classes, card.good_class, mapping)
+    backend_url = backend_url.rstrip("/")
+    _connect_backend(client, project_id, backend_url, credentials)
+    _connect_webhook(client, project_id, f"{backend_url}/webhook", credentials)
+    # Of several models' predictions Label Studio prefills with those of the project's version.
+    client.update_project(project_id, model_version=model_version_string(card))
+    return ConnectedProject(
+        project_id=project_id,
+        title=str(project["title"]),
+        was_created=was_created,
+        url=f"{client.url}/projects/{project_id}/data",
+        unbound=(*config.notes, *binding.unbound),
+    )
+
+
+def _connect_backend(client: LabelStudioClient, project_id: int, url: str, credentials: Credentials) -> None:
+    for backend in client.ml_backends(project_id):
+        if str(backend.get("url", "")).rstrip("/") == url:
+            client.update_ml_backend(
+                int(backend["id"]),
+                project=project_id,
+                url=url,
+                title=BACKEND_TITLE,
+                auth_method="BASIC_AUTH",
+                basic_auth_user=credentials.username,
+                basic_auth_pass=credentials.password,
+            )
+            return
+    client.add_ml_backend(project_id, url, BACKEND_TITLE, user=credentials.username, password=credentials.password)
+
+
+def _connect_webhook(client: LabelStudioClient, project_id: int, url: str, credentials: Credentials) -> None:
+    """Leave exactly one webhook to this backend: with the token, and for annotations only.
+
+    Label Studio adds one by itself when a backend is connected, for every action and without credentials.
+    """
+    fields = webhook_fields({WEBHOOK_HEADER: credentials.webhook_token}, ANNOTATION_ACTIONS)
+    ours = [hook for hook in client.webhooks(project_id) if str(hook.get("url", "")).rstrip("/") == url]
+    if not ours:
+        client.add_webhook(
+            project_id, url, headers={WEBHOOK_HEADER: credentials.webhook_token}, actions=ANNOTATION_ACTIONS
+        )
+        return
+    client.update_webhook(int(ours[0]["id"]), url=url, **fields)
+    for twin in ours[1:]:
+        client.delete_webhook(int(twin["id"]))

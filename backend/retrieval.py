@@ -1,0 +1,72 @@
+"""A project's tasks predicted through Label Studio, in chunks that it survives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Any
+
+    from backend.label_studio.client import LabelStudioClient
+
+# Label Studio asks for a whole chunk in one request and waits 100 s for the answer.
+CHUNK = 8
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """How a retrieval ended.
+
+    Attributes:
+        tasks: in the project.
+        already: had a prediction of this model version before.
+        predicted: got one now.
+        unanswered: numbers of the tasks that have none still; the reasons are in the table `failure`.
+    """
+
+    tasks: int
+    already: int
+    predicted: int
+    unanswered: tuple[int, ...]
+
+
+def retrieve(
+    client: LabelStudioClient,
+    project_id: int,
+    model_version: str,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    chunk: int = CHUNK,
+) -> Retrieval:
+    """Have every task predicted that has no prediction of this model version yet.
+
+    Label Studio reports success whatever happened, so what it stored is counted afterwards.
+
+    Args:
+        progress: hears how many of how many tasks were asked for.
+
+    Raises:
+        LabelStudioError: Label Studio is away or refuses.
+    """
+    tasks = list(client.tasks(project_id))
+    waiting = [int(task["id"]) for task in tasks if not _has(task, model_version)]
+    asked = 0
+    for part in _parts(waiting, chunk):
+        client.retrieve_predictions(project_id, part)
+        asked += len(part)
+        if progress is not None:
+            progress(asked, len(waiting))
+    answered = {int(p["task"]) for p in client.predictions(project_id) if p.get("model_version") == model_version}
+    unanswered = tuple(task_id for task_id in waiting if task_id not in answered)
+    return Retrieval(len(tasks), len(tasks) - len(waiting), len(waiting) - len(unanswered), unanswered)
+
+
+def _has(task: Mapping[str, Any], model_version: str) -> bool:
+    return any(prediction.get("model_version") == model_version for prediction in task.get("predictions") or [])
+
+
+def _parts(numbers: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(numbers), size):
+        yield numbers[start : start + size]
