@@ -25,17 +25,23 @@ class Outline:
     holes: tuple[Ring, ...]
 
 
-def exact_outline(mask: NDArray[np.bool_]) -> Outline:
+def exact_outline(mask: NDArray[np.bool_], smallest_hole: float = 1) -> Outline:
     """Outline of a mask [h, w] that is one 8-connected area, along the edges of its pixels.
 
-    Vertices are the corners only. Where two pixels touch at a corner alone, the ring passes that corner twice.
+    Vertices are the corners only. Where two pixels touch at a corner alone, the ring passes that corner twice. Holes of
+    less than `smallest_hole` square pixels are left out.
     Raises `ValueError` where the mask is empty or falls into several areas.
     """
-    rings = [_corners(runs) for runs in _rings(mask)]
-    outer = [ring for ring in rings if signed_area(ring) > 0]
-    if len(outer) != 1:
-        raise ValueError(f"an outline needs a mask that is one connected area, not {len(outer)}")
-    return Outline(outer[0], tuple(ring for ring in rings if signed_area(ring) < 0))
+    runs, cycles = _horizontal_runs(mask)
+    lengths = np.array([len(cycle) for cycle in cycles], dtype=np.int64)
+    ordered = runs[np.concatenate([*cycles, np.empty(0, dtype=np.int64)]).astype(np.int64)]
+    # The area of a ring is minus the sum of y dx, and only horizontal runs have dx.
+    shares = np.cumsum((ordered[:, 0] - ordered[:, 1]) * ordered[:, 2])
+    areas = np.diff(shares[np.cumsum(lengths) - 1], prepend=0)
+    if (outer := np.flatnonzero(areas > 0)).size != 1:
+        raise ValueError(f"an outline needs a mask that is one connected area, not {outer.size}")
+    holes = np.flatnonzero(-areas >= smallest_hole)
+    return Outline(_corners(runs[cycles[outer[0]]]), tuple(_corners(runs[cycles[hole]]) for hole in holes))
 
 
 def simplified(outline: Outline, tolerance: float) -> Outline:
@@ -58,6 +64,11 @@ def signed_area(ring: Ring) -> float:
     """Area in square pixels; positive where the ring runs clockwise on the screen."""
     x, y = ring[:, 0], ring[:, 1]
     return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
+
+
+def perimeter(ring: Ring) -> float:
+    """Length in pixels."""
+    return float(np.hypot(*(np.roll(ring, -1, axis=0) - ring).T).sum())
 
 
 def polygon_mask(polygon: Ring, size: tuple[int, int], holes: Iterable[Ring] = ()) -> NDArray[np.bool_]:
@@ -93,13 +104,14 @@ def rings_cross(rings: Sequence[Ring]) -> bool:
     count = np.searchsorted(left, right, side="right") - np.arange(len(left)) - 1
     a = np.repeat(np.arange(len(left)), count)
     b = np.arange(len(a)) - np.repeat(np.cumsum(count) - count, count) + a + 1
+    bottom, top = np.maximum(start[:, 1], end[:, 1]), np.minimum(start[:, 1], end[:, 1])
+    near = (top[a] <= bottom[b]) & (top[b] <= bottom[a])
+    a, b = a[near], b[near]
     neighbours = (start[a] == end[b]).all(axis=1) | (end[a] == start[b]).all(axis=1)
     a, b = a[~neighbours], b[~neighbours]
     sides = [_side(start[a], end[a], start[b]), _side(start[a], end[a], end[b])]
     other = [_side(start[b], end[b], start[a]), _side(start[b], end[b], end[a])]
-    meet = (sides[0] * sides[1] <= 0) & (other[0] * other[1] <= 0)
-    bottom, top = np.maximum(start[:, 1], end[:, 1]), np.minimum(start[:, 1], end[:, 1])
-    return bool((meet & (top[a] <= bottom[b]) & (top[b] <= bottom[a])).any())
+    return bool(((sides[0] * sides[1] <= 0) & (other[0] * other[1] <= 0)).any())
 
 
 def _side(start: Ring, end: Ring, point: Ring) -> NDArray[np.float64]:
@@ -107,11 +119,11 @@ def _side(start: Ring, end: Ring, point: Ring) -> NDArray[np.float64]:
     return np.asarray(np.sign(along[:, 0] * across[:, 1] - along[:, 1] * across[:, 0]))
 
 
-def _rings(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
-    """Closed sequences of horizontal boundary runs, each run as (x of start, x of end, y).
+def _horizontal_runs(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], list[list[int]]]:
+    """All horizontal boundary runs, [R, 3] of (x of start, x of end, y), and the cycles of them that are rings.
 
     Runs above the area go right, runs below it go left: the area is on the right-hand side. Between two runs of a
-    sequence lies a vertical one.
+    cycle lies a vertical one.
     """
     padded = np.pad(mask.astype(np.int8), 1)
     step = np.diff(padded, axis=0)  # step[y, x + 1]: from pixel (x, y - 1) to (x, y); 1 enters the area, -1 leaves it
@@ -136,8 +148,7 @@ def _rings(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
     # A corner where two runs start joins two pixels: who comes from above goes right, who comes from below goes left.
     preferred = np.where(down, started[1][reached], started[-1][reached])
     follower = np.where(preferred >= 0, preferred, np.where(down, started[-1][reached], started[1][reached]))
-    runs = np.stack([begin, finish, row], axis=1).astype(np.int64)
-    return [runs[cycle] for cycle in _cycles(follower.tolist())]
+    return np.stack([begin, finish, row], axis=1).astype(np.int64), _cycles(follower.tolist())
 
 
 def _cycles(follower: list[int]) -> list[list[int]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspection_models.outlines import Ring, exact_outline, signed_area, simplified
+from inspection_models.outlines import Ring, exact_outline, perimeter, simplified
 
 MIN_AREA = 16
 MIN_AREA_SHARE = 0.0005
@@ -52,7 +52,8 @@ def regions(
     less than 2 % of the map's evidence; the region with most evidence stays whatever its size. At most `max_regions`
     remain. A map of zeros has none.
 
-    Polygons deviate from the mask's outline by at most `simplification_tolerance` + 0.5 pixels.
+    Polygons deviate from the mask's outline by at most `simplification_tolerance` + 0.5 pixels, less where a region is
+    so thin that this would change its area by more than an eighth.
     Raises `RegionError` for a map of another shape, with values that are negative or not finite, and for a threshold
     outside (0, 1] or `max_regions` below 1.
     """
@@ -65,12 +66,16 @@ def regions(
     sums = np.bincount(labels[inside], weights=attribution_map[inside], minlength=count)
     evidence = sums / attribution_map.sum(dtype=np.float64)
     areas = stats[:, cv2.CC_STAT_AREA]
-    smallest = max(MIN_AREA, MIN_AREA_SHARE * attribution_map.size)
     by_evidence = np.argsort(-evidence[1:], kind="stable") + 1
-    large = (areas[by_evidence] >= smallest) & (evidence[by_evidence] >= MIN_EVIDENCE)
+    large = (areas[by_evidence] >= smallest_area(labels.shape)) & (evidence[by_evidence] >= MIN_EVIDENCE)
     large[0] = True
     kept = by_evidence[large][:max_regions]
     return tuple(_region(attribution_map, labels, stats, int(label), float(evidence[label])) for label in kept)
+
+
+def smallest_area(size: tuple[int, ...]) -> float:
+    """Pixels below which an area in an image of `size` is a speck."""
+    return max(MIN_AREA, MIN_AREA_SHARE * math.prod(size))
 
 
 def simplification_tolerance(size: tuple[int, ...]) -> float:
@@ -87,10 +92,9 @@ def _region(
 ) -> Region:
     x, y, width, height, area = (int(value) for value in stats[label])
     mask = labels[y : y + height, x : x + width] == label
-    smallest_hole = max(MIN_AREA, MIN_AREA_SHARE * attribution_map.size)
-    outline = exact_outline(mask)
-    holes = tuple(hole for hole in outline.holes if -signed_area(hole) >= smallest_hole)
-    thinned = simplified(replace(outline, holes=holes), simplification_tolerance(labels.shape))
+    outline = exact_outline(mask, smallest_hole=smallest_area(labels.shape))
+    tolerance = min(simplification_tolerance(labels.shape), area / perimeter(outline.outer) / 8)
+    thinned = simplified(outline, tolerance)
     origin = np.array([x, y], dtype=np.float64)
     return Region(
         polygon=thinned.outer + origin,

@@ -140,14 +140,13 @@ def test_regions_account_for_the_map(values: NDArray[np.float32], threshold: flo
 @settings(max_examples=60)
 def test_polygons_cover_what_the_mask_covers(values: NDArray[np.float32], threshold: float) -> None:
     for region in regions(values, threshold):
-        assume(region.area >= 100 and not exact_outline(region.mask).holes)
+        if region.area < 16:
+            continue
         x, y, w, h = region.box
+        full = exact_outline(region.mask, smallest_hole=16)
+        mask = polygon_mask(full.outer, (h, w), full.holes)
         drawn = polygon_mask(region.polygon - (x, y), (h, w), [hole - (x, y) for hole in region.holes])
-        perimeter = np.abs(np.diff(np.pad(region.mask, 1).astype(int), axis=0)).sum()
-        perimeter += np.abs(np.diff(np.pad(region.mask, 1).astype(int), axis=1)).sum()
-        assert (drawn ^ region.mask).sum() <= 0.25 * perimeter
-        if min(w, h) >= 20 and region.area > 0.4 * w * h:
-            assert (drawn & region.mask).sum() / (drawn | region.mask).sum() > 0.9
+        assert (drawn & mask).sum() / (drawn | mask).sum() > 0.8
 
 
 def disc(size: int, radius: float) -> NDArray[np.float32]:
