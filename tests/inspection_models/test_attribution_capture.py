@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from inspection_models._torchvision import models
 from inspection_models.attribution.blocks import convolutional_blocks, find_blocks
 from inspection_models.attribution.capture import Capture, capture
 from inspection_models.attribution.errors import AttributionError, NetworkError
@@ -31,6 +32,47 @@ def test_maps_and_gradients_are_those_of_the_network_written_out(family: type[Bl
         torch.testing.assert_close(found, wanted)
     for found, wanted in zip(result.gradients(result.logits[:, 1].sum()), expected, strict=True):
         torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "convnext_tiny",
+        "densenet121",
+        "efficientnet_b0",
+        "googlenet",
+        "mobilenet_v3_small",
+        "resnet18",
+        "shufflenet_v2_x1_0",
+        "squeezenet1_1",
+    ],
+)
+def test_torchvision_networks_against_hooks_on_the_named_modules(name: str) -> None:
+    torch.manual_seed(0)
+    extra = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
+    network = models.get_model(name, weights=None, **extra).double().eval()
+    inputs = torch.randn(1, 3, 96, 96, dtype=torch.float64)
+    result = captured(network, inputs)
+    gradients = dict(zip([b.name for b in result.blocks], result.gradients(result.logits[0, 7]), strict=True))
+    kept: dict[str, Tensor] = {}
+
+    def keep(path: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+        def hook(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            kept[path] = output.clone()
+            return kept[path].clone()
+
+        return hook
+
+    # DenseNet's last block is made by a function and has no module to hook.
+    hooked = {path: module for path, module in network.named_modules() if path in gradients}
+    for path, module in hooked.items():
+        module.register_forward_hook(keep(path))
+    expected = torch.autograd.grad(network(inputs)[0, 7], [kept[path] for path in hooked])
+    assert len(hooked) >= len(gradients) - 1
+    for path, wanted in zip(hooked, expected, strict=True):
+        assert wanted.abs().max() > 0
+        torch.testing.assert_close(gradients[path], wanted)
 
 
 class Ending(nn.Module):
