@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy.orm import Session
-
 from db import jobs, migrate, triggers
 from db.errors import DatabaseError
 
@@ -68,8 +66,6 @@ def _missing_triggers(database: Database) -> tuple[str, ...]:
 
 
 def _try_writing(database: Database) -> None:
-    with database.connect() as connection:
-        trial = connection.begin_nested()
-        with Session(connection) as session:
-            jobs.enqueue(session, "check", None)
+    with database.write() as session, session.begin_nested() as trial:
+        jobs.enqueue(session, "check", None)
         trial.rollback()

@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from db.errors import DatabaseUnreachableError, DatabaseUrlError, translate
+from db.redaction import redact_database_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +58,7 @@ class Database:
     @property
     def name(self) -> str:
         """The URL as it may be shown: without its password."""
-        return self._url.render_as_string(hide_password=True)
+        return redact_database_url(self._url)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -124,6 +125,8 @@ def parse_url(text: str) -> URL:
             raise DatabaseUrlError("SQLite needs a plain file here: sqlite:///path/to/file.db")
         return url.set(drivername="sqlite+pysqlite")
     if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
+        if url.host is not None and "@" in url.host:
+            raise DatabaseUrlError("the database URL has an @ too many; if it is in the password, write it as %40")
         return url.set(drivername="postgresql+psycopg")
     raise DatabaseUrlError(f"database kind {url.drivername!r} is not supported; use sqlite or postgresql")
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from db.redaction import redact_database_url
+
 if TYPE_CHECKING:
     from sqlalchemy import URL
     from sqlalchemy.exc import SQLAlchemyError
@@ -113,7 +115,7 @@ def translate(error: SQLAlchemyError, url: URL) -> DatabaseError | None:
     if found is None:
         return None
     kind, advice = found
-    return kind(f"{_name(url)}: {_without_password(said, url)}; {advice}")
+    return kind(f"{_name(url)}: {(said.strip().splitlines() or ['no reason given'])[0]}; {advice}")
 
 
 def _postgresql(error: DBAPIError, said: str) -> tuple[type[DatabaseError], str] | None:
@@ -128,10 +130,4 @@ def _postgresql(error: DBAPIError, said: str) -> tuple[type[DatabaseError], str]
 
 
 def _name(url: URL) -> str:
-    return f"database {url.render_as_string(hide_password=True)}"
-
-
-def _without_password(text: str, url: URL) -> str:
-    first_line = text.strip().splitlines()[0] if text.strip() else "no reason given"
-    password = str(url.password) if url.password else None
-    return first_line.replace(password, "***") if password else first_line
+    return f"database {redact_database_url(url)}"

@@ -156,11 +156,14 @@ def delay(attempts: int) -> timedelta:
 
 
 def requeue(session: Session, job_id: UUID) -> bool:
-    """Let a failed job start over; False when there is no such failed job."""
+    """Let a failed job be tried as often again; False when there is no such failed job.
+
+    Its attempts are counted on, so that no two leases of a job are ever alike.
+    """
     requeued = session.execute(
         update(JobRow)
         .where(JobRow.job_id == job_id, JobRow.state == "failed")
-        .values(state="queued", attempts=0, run_after=utc_now(), finished_at=None)
+        .values(state="queued", max_attempts=JobRow.attempts + MAX_ATTEMPTS, run_after=utc_now(), finished_at=None)
         .returning(JobRow.job_id)
     )
     return requeued.first() is not None
@@ -208,13 +211,12 @@ def _due(now: datetime) -> ColumnElement[bool]:
 
 
 def _settle(session: Session, job: Job, **values: Any) -> None:
-    # The attempt's number tells this lease from a later one of the same owner.
+    # The attempt's number tells this lease from every other.
     settled = session.execute(
         update(JobRow)
         .where(
             JobRow.job_id == job.job_id,
             JobRow.state == "running",
-            JobRow.lease_owner == job.lease_owner,
             JobRow.attempts == job.attempts,
         )
         .values(**values)

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 # Query fields that name the file itself where storage is served through one path.
 _NAMES_THE_FILE = frozenset({"d", "fileuri"})
+# What of a database URL's options says where the server is; among the others there are passwords.
+_NAMES_THE_SERVER = frozenset({"host", "port"})
+
+
+def redact_database_url(url: URL) -> str:
+    """A database URL without its password and without options that could hold another."""
+    options = {name: value for name, value in url.query.items() if name in _NAMES_THE_SERVER}
+    return url.set(query=options).render_as_string(hide_password=True)
 
 
 def redact_uri(uri: str) -> str:

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import event, text
@@ -100,6 +101,7 @@ def test_a_broken_rule_is_named(database: Database) -> None:
         "mysql://root:hunter2@localhost/x",
         "postgresql+psycopg2://root:hunter2@localhost/x",
         "postgresql://root:hunter2@localhost:port/x",
+        "postgresql://root:p@hunter2@localhost/x",
     ],
 )
 def test_unusable_urls_are_refused_without_repeating_them(url: str) -> None:
@@ -122,6 +124,21 @@ def test_a_dead_server_is_told_without_the_password() -> None:
     told = "".join(traceback.format_exception(caught.value))
     assert "127.0.0.1" in told
     assert "hunter2" not in told
+
+
+def test_secrets_among_the_options_are_not_shown() -> None:
+    database = Database("postgresql://u@/x?host=/tmp&port=1&password=hunter2&sslpassword=hunter2")
+    assert database.name == "postgresql+psycopg://u@/x?host=%2Ftmp&port=1"
+    with pytest.raises(DatabaseUnreachableError) as caught:
+        count_failures(database)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_what_was_to_be_written_is_not_in_the_error(database: Database) -> None:
+    token = uuid4().hex  # nowhere in the source lines that a traceback shows
+    with pytest.raises(DatabaseReadOnlyError) as caught, database.read() as session:
+        jobs.enqueue(session, "webhook", {"token": token})
+    assert token not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_missing_database_is_told(postgresql_server: Server) -> None:

@@ -80,6 +80,16 @@ def test_jobs_are_handed_out_in_the_order_they_came(database: Database) -> None:
     assert [claimed(database).job_id for _ in ids] == ids
 
 
+def test_a_claim_does_not_wait_for_another_that_is_not_committed_yet(postgresql_url: str) -> None:
+    database = Database(postgresql_url)
+    first, second = enqueue(database), enqueue(database)
+    with database.write() as one, database.write() as other:
+        other.execute(text("SET LOCAL lock_timeout = '3s'"))
+        claims = [jobs.claim(session, owner="w", lease=LEASE) for session in (one, other)]
+    assert [job and job.job_id for job in claims] == [first.job_id, second.job_id]
+    database.close()
+
+
 def test_only_the_kinds_asked_for_are_handed_out(database: Database) -> None:
     with database.write() as session:
         jobs.enqueue(session, "other", None)
@@ -148,7 +158,20 @@ def test_what_cannot_succeed_fails_at_once_and_can_be_started_over(database: Dat
         assert jobs.requeue(session, queued.job_id)
         assert not jobs.requeue(session, queued.job_id)
     again = claimed(database)
-    assert (again.job_id, again.attempts, again.finished_at) == (queued.job_id, 1, None)
+    assert (again.job_id, again.attempts, again.finished_at) == (queued.job_id, 2, None)
+    assert again.max_attempts == 1 + jobs.MAX_ATTEMPTS
+
+
+def test_starting_over_does_not_bring_an_old_lease_back_to_life(database: Database) -> None:
+    queued = enqueue(database, max_attempts=1)
+    old = claimed(database, "worker")
+    assert claim(database, now=old.lease_expires_at) is None
+    with database.write() as session:
+        assert jobs.requeue(session, queued.job_id)
+    new = claimed(database, "worker")
+    with pytest.raises(LeaseLostError):
+        complete(database, old)
+    complete(database, new)
 
 
 def test_an_expired_lease_goes_to_another_and_the_slow_one_leaves_no_effect(database: Database) -> None:
