@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _CONNECT_TIMEOUT_S = 10
-_READ = {"postgresql_readonly": True, "sqlite_begin": "BEGIN"}
+_READ_SQLITE = {"sqlite_begin": "BEGIN"}
+# PostgreSQL's default shows each statement another state.
+_READ_POSTGRESQL = {"postgresql_readonly": True, "isolation_level": "REPEATABLE READ"}
 # A deferred transaction that reads and then writes is refused at once, whatever the busy timeout; this one waits.
-_WRITE = {"sqlite_begin": "BEGIN IMMEDIATE"}
+_WRITE_SQLITE = {"sqlite_begin": "BEGIN IMMEDIATE"}
 
 
 class Database:
@@ -45,10 +47,11 @@ class Database:
         self._url = parse_url(url)
         if self._url.get_backend_name() == "sqlite":
             self._engine = _sqlite_engine(self._url, busy_timeout, create=create)
+            self._reader = self._engine.execution_options(**_READ_SQLITE)
         else:
             self._engine = _postgresql_engine(self._url)
-        self._reader = self._engine.execution_options(**_READ)
-        self._writer = self._engine.execution_options(**_WRITE)
+            self._reader = self._engine.execution_options(**_READ_POSTGRESQL)
+        self._writer = self._engine.execution_options(**_WRITE_SQLITE)
 
     @property
     def engine(self) -> Engine:

@@ -61,6 +61,15 @@ def test_a_reading_unit_of_work_cannot_write(database: Database) -> None:
     assert count_failures(database) == 1
 
 
+def test_a_reading_unit_of_work_sees_one_state(database: Database) -> None:
+    with database.read() as session:
+        assert failures.recent(session) == ()
+        with database.write() as writing:
+            failures.record(writing, A_FAILURE)
+        assert failures.recent(session) == ()
+    assert count_failures(database) == 1
+
+
 def test_sqlite_is_set_up_to_lose_nothing(sqlite: Database) -> None:
     expected = {
         "journal_mode": "wal",
