@@ -74,6 +74,9 @@ def test_the_latest_for_a_task_is_found(database: Database, decision_id: UUID) -
     assert latest() == second
     assert latest(before=second.sent_at) == first
     assert latest(before=first.sent_at) is None
+    assert latest(model_version="steel 1") == second
+    newer = find(database, record(database, samples.prediction(decision_id, model_version="steel 2")))
+    assert (latest(), latest(model_version="steel 1"), latest(model_version="steel 3")) == (newer, second, None)
     assert latest(task_id=42) is latest(instance="http://elsewhere") is None
 
 
