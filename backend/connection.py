@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backend.credentials import WEBHOOK_HEADER
-from backend.label_studio.binding import bind
+from backend.label_studio.binding import bind_known
 from backend.label_studio.client import webhook_fields
 from backend.label_studio.labeling_config import parse
 from backend.label_studio.payloads import ANNOTATION_ACTIONS
 from backend.label_studio.template import labeling_configuration
-from backend.model_loading import model_version_string
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from backend.credentials import Credentials
+    from backend.label_studio.binding import ClassMapping
     from backend.label_studio.client import LabelStudioClient
     from inspection_models.model_card import ModelCard
 
@@ -60,7 +58,7 @@ def connect(
     backend_url: str,
     card: ModelCard,
     credentials: Credentials,
-    mapping: Mapping[str, str],
+    mapping: ClassMapping,
     was_created: bool = False,
 ) -> ConnectedProject:
     """Connect a project; safe to repeat, also after the model, the address or the credentials changed.
@@ -71,12 +69,10 @@ def connect(
     """
     project = client.project(project_id)
     config = parse(str(project.get("label_config") or ""))
-    binding = bind(config, card.classes, card.good_class, mapping)
+    binding = bind_known(config, card.classes, card.good_class, mapping)
     backend_url = backend_url.rstrip("/")
     _connect_backend(client, project_id, backend_url, credentials)
     _connect_webhook(client, project_id, f"{backend_url}/webhook", credentials)
-    # Of several models' predictions Label Studio prefills with those of the project's version.
-    client.update_project(project_id, model_version=model_version_string(card))
     return ConnectedProject(
         project_id=project_id,
         title=str(project["title"]),

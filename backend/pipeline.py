@@ -149,7 +149,8 @@ class DecisionPipeline:
         placement = self.classifier.preprocessing.placement((height, width))
         attribution_map = placement.map_to_image(np.asarray(attribution.map[0]))
         is_good = label == self.classifier.good_class
-        found = () if is_good else regions(attribution_map, self.classifier.thresholds.region.relative)
+        threshold = self.classifier.thresholds.region
+        found = () if is_good else regions(attribution_map, threshold.relative, minimum_area=threshold.minimum_area)
         probability = float(prediction.probabilities[self.classifier.classes.index(label)])
         return ClassExplanation(label, probability, attribution, attribution_map, found)
 

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from backend import decision_regions
-from backend.label_studio.binding import Binding, bind
+from backend.label_studio.binding import Binding, bind_known
 from backend.label_studio.image_source import ImageSourceError
 from backend.label_studio.labeling_config import LabelingConfigError, parse
 from backend.label_studio.results import ExplainedVerdict, to_prediction, validate
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from backend.decider import Decider
+    from backend.label_studio.binding import ClassMapping
     from backend.label_studio.image_source import FetchedImage, ImageSource
     from backend.label_studio.labeling_config import LabelingConfig
     from db.engine import Database
@@ -55,7 +56,7 @@ class PredictionService:
         model_version: str,
         classes: tuple[str, ...],
         good_class: str | None,
-        mapping: Mapping[str, str],
+        mapping: ClassMapping,
     ) -> None:
         self._decider = decider
         self._images = images
@@ -68,7 +69,7 @@ class PredictionService:
 
     def bind(self, config: LabelingConfig) -> Binding:
         """How this model's classes are said in a labeling configuration."""
-        return bind(config, self._classes, self._good_class, self._mapping)
+        return bind_known(config, self._classes, self._good_class, self._mapping)
 
     def answer(
         self, tasks: Sequence[Mapping[str, Any]], label_config: str, project_id: int | None
@@ -124,7 +125,8 @@ class PredictionService:
             model_version=self._model_version,
         )
         prediction = to_prediction(verdict, binding)
-        if not prediction["result"]:
+        says_good_by_silence = binding.choice_control is None and decision.predicted_class == binding.good_class
+        if not prediction["result"] and not says_good_by_silence:
             raise AnswerError(
                 f"class {decision.predicted_class!r} cannot be said in this labeling configuration: "
                 + ("; ".join(binding.unbound) or "it has neither a choice nor a region label for it")

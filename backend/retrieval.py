@@ -60,6 +60,10 @@ def retrieve(
             progress(asked, len(waiting))
     answered = {int(p["task"]) for p in client.predictions(project_id) if p.get("model_version") == model_version}
     unanswered = tuple(task_id for task_id in waiting if task_id not in answered)
+    if answered:
+        # Of several models' predictions Label Studio prefills with those of the project's version, and it takes only a
+        # version that it has predictions of.
+        client.update_project(project_id, model_version=model_version)
     return Retrieval(len(tasks), len(tasks) - len(waiting), len(waiting) - len(unanswered), unanswered)
 
 

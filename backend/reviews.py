@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from backend.label_studio.binding import Binding, bind
+from backend.label_studio.binding import Binding, bind_known
 from backend.label_studio.labeling_config import LabelingConfigError, parse
 from backend.label_studio.payloads import Annotation, WebhookRequest
 from backend.review_comparison import Comparison, compare
@@ -134,8 +134,7 @@ class ReviewService:
             config = parse(request.project.label_config)
         except LabelingConfigError as error:
             raise JobRefusedError(f"the project's labeling configuration cannot be read: {error}") from error
-        known = {name: label for name, label in self._mapping.items() if name in model.classes}
-        return bind(config, model.classes, model.good_class, known)
+        return bind_known(config, model.classes, model.good_class, self._mapping)
 
     def _deletion(self, request: WebhookRequest, annotation: Annotation, payload_sha256: str) -> NewReview:
         """Label Studio names a deleted annotation by its number alone; what it judged is known from its last review."""

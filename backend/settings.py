@@ -43,8 +43,9 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(default=100_000_000, ge=1024)
     max_image_pixels: int = Field(default=100_000_000, ge=1)
     max_request_bytes: int = Field(default=64_000_000, ge=1024, description="Largest request body accepted.")
-    label_mapping: dict[str, str] = Field(
-        default_factory=dict, description='Class to label, as JSON: {"scratches": "Kratzer"}, where names differ.'
+    label_mapping: dict[str, str | list[str]] = Field(
+        default_factory=dict,
+        description='Class to label or labels, as JSON: {"scratches": ["reject", "Kratzer"]}, where names differ.',
     )
 
     @field_validator("allowed_image_hosts", mode="before")

@@ -43,14 +43,18 @@ class Region:
 
 
 def regions(
-    attribution_map: NDArray[np.floating], threshold: float, *, max_regions: int = MAX_REGIONS
+    attribution_map: NDArray[np.floating],
+    threshold: float,
+    *,
+    minimum_area: float = MIN_AREA_SHARE,
+    max_regions: int = MAX_REGIONS,
 ) -> tuple[Region, ...]:
     """Connected regions of `attribution_map` [h, w] (image-sized, not negative), those with most evidence first.
 
     A pixel belongs to a region where the map reaches `threshold`, in (0, 1], times its largest value; pixels that
-    touch, also at a corner, belong together. Specks are dropped: less than 16 pixels, less than 0.05 % of the image, or
-    less than 2 % of the map's evidence; the region with most evidence stays whatever its size. At most `max_regions`
-    remain. A map of zeros has none.
+    touch, also at a corner, belong together. Specks are dropped: less than 16 pixels, less than `minimum_area` of the
+    image's area (a share), or less than 2 % of the map's evidence; the region with most evidence stays whatever its
+    size. At most `max_regions` remain. A map of zeros has none.
 
     Polygons deviate from the mask's outline by at most `simplification_tolerance` + 0.5 pixels, less where a region is
     so thin that this would change its area by more than an eighth.
@@ -67,15 +71,15 @@ def regions(
     evidence = sums / attribution_map.sum(dtype=np.float64)
     areas = stats[:, cv2.CC_STAT_AREA]
     by_evidence = np.argsort(-evidence[1:], kind="stable") + 1
-    large = (areas[by_evidence] >= smallest_area(labels.shape)) & (evidence[by_evidence] >= MIN_EVIDENCE)
+    large = (areas[by_evidence] >= smallest_area(labels.shape, minimum_area)) & (evidence[by_evidence] >= MIN_EVIDENCE)
     large[0] = True
     kept = by_evidence[large][:max_regions]
     return tuple(_region(attribution_map, labels, stats, int(label), float(evidence[label])) for label in kept)
 
 
-def smallest_area(size: tuple[int, ...]) -> float:
+def smallest_area(size: tuple[int, ...], minimum_area: float = MIN_AREA_SHARE) -> float:
     """Pixels below which an area in an image of `size` is a speck."""
-    return max(MIN_AREA, MIN_AREA_SHARE * math.prod(size))
+    return max(MIN_AREA, minimum_area * math.prod(size))
 
 
 def simplification_tolerance(size: tuple[int, ...]) -> float:

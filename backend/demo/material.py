@@ -130,7 +130,7 @@ def _trained_model(directory: Path, progress: DemoProgress) -> Path:
         output=model,
         name="synthetic-steel-strip",
         size=(_NETWORK_SIDE, _NETWORK_SIDE),
-        epochs=4,
+        epochs=3,
         patience=2,
     )
     report = train(request, progress=counted(progress.count))

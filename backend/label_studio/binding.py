@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from backend.label_studio.labeling_config import Control, ControlKind, ImageObject, Label, LabelingConfig
@@ -98,6 +98,19 @@ def bind(
         label_classes=label_classes,
         unbound=(*problems, *choice_problems, *region_problems),
     )
+
+
+def bind_known(
+    config: LabelingConfig, classes: Sequence[str], good_class: str | None, mapping: ClassMapping
+) -> Binding:
+    """Bind as `bind` does, and tell of mapped classes that the model does not have rather than refuse them.
+
+    A mapping is a setting of the desk, and outlives the model it was written for.
+    """
+    strangers = sorted(set(mapping) - set(classes))
+    binding = bind(config, classes, good_class, {name: mapping[name] for name in mapping if name in classes})
+    told = tuple(f"{SETTING} maps '{name}', which is no class of this model" for name in strangers)
+    return replace(binding, unbound=(*binding.unbound, *told))
 
 
 def _wanted(classes: Sequence[str], good_class: str | None, mapping: ClassMapping) -> dict[str, tuple[str, ...]]:

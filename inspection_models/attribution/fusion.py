@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from inspection_models.attribution.errors import AttributionError
 
@@ -23,7 +23,7 @@ _SOFT_SHARE = 0.1
 
 
 def render_map(
-    block_grids: Sequence[NDArray[np.float32]], input_size: tuple[int, int], gate: Gate = "hard"
+    block_grids: Sequence[ArrayLike], input_size: tuple[int, int], gate: Gate = "hard"
 ) -> tuple[NDArray[np.float32], tuple[NDArray[np.float32], ...]]:
     """Attribution map and blocks' visualization maps of stored grids.
 
@@ -34,12 +34,13 @@ def render_map(
     """
     if gate not in GATES:
         raise AttributionError(f"unknown gate {gate!r}: there are {', '.join(GATES)}")
-    if not block_grids or any(grids.ndim != 3 or len(grids) != len(block_grids[0]) for grids in block_grids):
+    blocks = [np.asarray(grids, dtype=np.float32) for grids in block_grids]
+    if not blocks or any(grids.ndim != 3 or len(grids) != len(blocks[0]) for grids in blocks):
         raise AttributionError("block_grids must be one array [N, h, w] a block, all for the same N images")
-    maps = np.zeros((len(block_grids[0]), *input_size), dtype=np.float32)
-    block_maps = tuple(np.zeros_like(maps) for _ in block_grids)
+    maps = np.zeros((len(blocks[0]), *input_size), dtype=np.float32)
+    block_maps = tuple(np.zeros_like(maps) for _ in blocks)
     for image in range(len(maps)):
-        rendered = [visualization_map(grids[image], input_size) for grids in block_grids]
+        rendered = [visualization_map(grids[image], input_size) for grids in blocks]
         for block, visualization in zip(block_maps, rendered, strict=True):
             block[image] = visualization
         fused = fuse(rendered, gate)

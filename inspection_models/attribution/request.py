@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from inspection_models.attribution.blocks import ConvolutionalBlock
@@ -33,7 +31,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Attribution:
-    """Explanations of N images.
+    """Explanations of N images; all tensors are on the CPU.
 
     `map`: float32 [N, H, W] in [0, 1], divided by its maximum (zero where nothing speaks for the class).
     `block_maps`: the blocks' visualization maps, shallow to deep, float32 [N, H, W] in [0, 1] each.
@@ -42,11 +40,11 @@ class Attribution:
     `blocks`: where they come from. `masks_scored`: int64 [N]. `settings`: all that was set, ready for JSON.
     """
 
-    map: NDArray[np.float32]
-    block_maps: tuple[NDArray[np.float32], ...]
-    block_grids: tuple[NDArray[np.float32], ...]
+    map: Tensor
+    block_maps: tuple[Tensor, ...]
+    block_grids: tuple[Tensor, ...]
     blocks: tuple[ConvolutionalBlock, ...]
-    masks_scored: NDArray[np.int64]
+    masks_scored: Tensor
     settings: Mapping[str, Any]
 
 

@@ -298,3 +298,11 @@ def test_polygon_mask_holds_the_centres_inside(points: list[tuple[float, float]]
                     crossings += across < x + 0.5
             expected[y, x] = crossings % 2
     assert np.array_equal(polygon_mask(polygon, size), expected)
+
+
+def test_the_smallest_area_is_the_callers_to_set() -> None:
+    attribution_map = np.zeros((400, 400), np.float32)
+    attribution_map[10:60, 10:60] = 1.0
+    attribution_map[200:220, 200:220] = 1.0  # 400 pixels: 0.25 % of the image
+    assert len(regions(attribution_map, 0.5, minimum_area=0.001)) == 2
+    assert len(regions(attribution_map, 0.5, minimum_area=0.01)) == 1
