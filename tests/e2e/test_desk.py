@@ -1,0 +1,240 @@
+"""The desk as an operator runs it beside a real Label Studio: PostgreSQL, service and worker apart, either key."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from backend.demo.label_studio_server import LabelStudioServer
+from backend.demo.processes import ManagedProcess, free_port
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.labeling_config import parse
+from backend.label_studio.results import validate
+from db import reviews
+from db.engine import Database
+from tests.backend import desks
+from tests.e2e import browser
+from tests.postgresql import Server
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).parents[2]
+# Label Studio's own patience: src core settings ML_TIMEOUT_HEALTH and ML_TIMEOUT_SETUP.
+HEALTH_SECONDS, SETUP_SECONDS = 1.0, 3.0
+
+BRUSH = """<View><Image name="photo" value="$picture"/>
+<Choices name="what" toName="photo"><Choice value="Gut" alias="GOOD"/><Choice value="Riss" alias="crack"/>
+<Choice value="Fleck" alias="stain"/></Choices>
+<BrushLabels name="paint" toName="photo"><Label value="CRACK"/><Label value="Stain"/></BrushLabels></View>"""
+BOXES = """<View><Image name="i" value="$image"/>
+<Choices name="c" toName="i"><Choice value="good"/><Choice value="crack"/></Choices>
+<RectangleLabels name="b" toName="i"><Label value="crack"/><Label value="stain"/></RectangleLabels></View>"""
+
+
+@dataclass(frozen=True)
+class DeskPlace:
+    """A desk's address, its environment and its database."""
+
+    port: int
+    environment: dict[str, str]
+    database_url: str
+    legacy: str
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def run(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "backend.cli", *arguments]
+        environment = {**self.environment, **changes}
+        return subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def database_url(postgresql_server: Server) -> str:
+    return postgresql_server.new_database()
+
+
+@pytest.fixture(scope="module")
+def place(
+    label_studio: LabelStudioServer, database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DeskPlace]:
+    """A service without worker and a worker without service, on one PostgreSQL."""
+    folder = tmp_path_factory.mktemp("desk")
+    port = free_port()
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("INSPECTION_")},
+        "INSPECTION_DATA_DIR": str(folder),
+        "INSPECTION_DATABASE_URL": database_url,
+        "INSPECTION_MODEL": str(desks.write_model(folder / "model")),
+        "INSPECTION_PORT": str(port),
+        "INSPECTION_LABEL_STUDIO_URL": label_studio.url,
+        "INSPECTION_LABEL_STUDIO_API_KEY": str(label_studio.credentials.personal_access_token),
+    }
+    place = DeskPlace(port, environment, database_url, label_studio.credentials.legacy_token)
+    refused = place.run("serve")
+    assert refused.returncode == 1
+    assert "inspection db upgrade" in refused.stderr
+    assert place.run("db", "upgrade").returncode == 0
+    with ExitStack() as stack:
+        for name, arguments in (("service", ["serve", "--no-worker"]), ("worker", ["worker"])):
+            process = ManagedProcess(
+                name,
+                [sys.executable, "-m", "backend.cli", *arguments],
+                log_file=folder / f"{name}.log",
+                environment=environment,
+                working_directory=ROOT,
+            )
+            stack.enter_context(process)
+            if name == "service":
+                process.wait_until_healthy(f"{place.url}/readyz", timeout=120)
+        yield place
+
+
+@pytest.fixture
+def client(label_studio: LabelStudioServer) -> Iterator[LabelStudioClient]:
+    with LabelStudioClient(label_studio.url, str(label_studio.credentials.personal_access_token)) as client:
+        yield client
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Database]:
+    database = Database(url)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def wait_for_review(place: DeskPlace, client: LabelStudioClient, annotation_id: int) -> reviews.Review:
+    deadline = time.monotonic() + 30
+    with opened(place.database_url) as database:
+        while time.monotonic() < deadline:
+            with database.read() as session:
+                found = reviews.latest_for_annotation(session, instance=client.url, annotation_id=annotation_id)
+            if found is not None:
+                return found
+            time.sleep(0.2)
+    raise AssertionError(f"no review of annotation {annotation_id}")
+
+
+def images(count: int) -> list[tuple[str, bytes]]:
+    return [(f"panel_{n}.png", desks.png(160, 120, seed=100 + n)) for n in range(count)]
+
+
+def test_connect_predict_annotate_with_a_legacy_token(place: DeskPlace, client: LabelStudioClient) -> None:
+    key = {"INSPECTION_LABEL_STUDIO_API_KEY": place.legacy}
+    connected = place.run("connect", "--new", "Panels by connect", "--json", **key)
+    assert connected.returncode == 0, connected.stderr
+    project = json.loads(connected.stdout)["project_id"]
+    client.import_files(project, images(3))
+    predicted = place.run("predict", "--project", str(project), "--json", **key)
+    assert predicted.returncode == 0, predicted.stderr
+    assert json.loads(predicted.stdout)["predicted"] == 3
+    again = place.run("predict", "--project", str(project), "--json")
+    assert json.loads(again.stdout) == {"tasks": 3, "already": 3, "predicted": 0, "unanswered": []}
+    task = next(iter(client.tasks(project)))
+    [prediction] = task["predictions"]
+    annotation = client.create_annotation(task["id"], prediction["result"], parent_prediction=prediction["id"])
+    review = wait_for_review(place, client, annotation["id"])
+    assert (review.outcome, review.label_final) == ("accepted", "crack")
+
+
+def test_retrieving_twice_makes_no_second_prediction(place: DeskPlace, client: LabelStudioClient) -> None:
+    project = json.loads(place.run("connect", "--new", "Twice", "--json").stdout)["project_id"]
+    client.import_files(project, images(2))
+    tasks = [task["id"] for task in client.tasks(project)]
+    for _ in range(3):
+        client.retrieve_predictions(project, tasks)
+    stored = client.predictions(project)
+    assert sorted(p["task"] for p in stored) == sorted(tasks)
+    versions = httpx.post(
+        f"{place.url}/setup", json={"project": str(project), "schema": BRUSH}, auth=basic(place)
+    ).json()["model_version"]
+    assert {p["model_version"] for p in stored} == {versions}
+
+
+def test_connecting_again_leaves_one_backend_and_one_webhook(place: DeskPlace, client: LabelStudioClient) -> None:
+    project = json.loads(place.run("connect", "--new", "Again", "--json").stdout)["project_id"]
+    assert place.run("connect", "--project", str(project)).returncode == 0
+    assert len(client.ml_backends(project)) == 1
+    [hook] = client.webhooks(project)
+    assert hook["url"] == f"{place.url}/webhook"
+    assert not hook["send_for_all_actions"]
+
+
+@pytest.mark.parametrize(("config", "kind"), [(BRUSH, "brushlabels"), (BOXES, "rectanglelabels")])
+def test_other_configurations_in_any_names(
+    place: DeskPlace, client: LabelStudioClient, label_studio: LabelStudioServer, config: str, kind: str
+) -> None:
+    project = client.create_project(f"Names {kind}", config)["id"]
+    connected = place.run("connect", "--project", str(project))
+    assert connected.returncode == 0, connected.stderr
+    assert ("stain" in connected.stderr) == (config is BOXES), connected.stderr
+    client.import_files(project, images(1))
+    assert place.run("predict", "--project", str(project)).returncode == 0
+    [task] = client.tasks(project)
+    [prediction] = task["predictions"]
+    assert {item["type"] for item in prediction["result"]} == {"choices", kind}
+    assert validate(prediction, parse(client.project(project)["label_config"])) == ()
+    with browser.inspector(label_studio.url, label_studio.credentials) as page:
+        browser.open_task(page, f"{label_studio.url}/projects/{project}/data", task["id"])
+        page.screenshot(path=browser.artefacts() / f"task-{kind}.png")
+        assert len(browser.listed_regions(page)) == len(prediction["result"]) - 1
+        browser.submit(page)
+    [annotation] = client.annotations(task["id"])
+    assert wait_for_review(place, client, annotation["id"]).outcome == "accepted"
+
+
+def test_opening_an_unpredicted_task_predicts_it(place: DeskPlace, client: LabelStudioClient) -> None:
+    project = json.loads(place.run("connect", "--new", "On opening", "--json").stdout)["project_id"]
+    client.import_files(project, images(1))
+    [task] = client.tasks(project)
+    assert not task["predictions"]
+    assert len(client.task(task["id"])["predictions"]) == 1
+
+
+def test_health_and_setup_keep_label_studios_patience_under_load(place: DeskPlace, client: LabelStudioClient) -> None:
+    project = json.loads(place.run("connect", "--new", "Load", "--json").stdout)["project_id"]
+    client.import_files(project, images(12))
+    tasks = [task["id"] for task in client.tasks(project)]
+    busy = threading.Thread(target=client.retrieve_predictions, args=(project, tasks))
+    busy.start()
+    asked = 0
+    while busy.is_alive() or asked < 5:
+        httpx.get(f"{place.url}/health", timeout=HEALTH_SECONDS).raise_for_status()
+        body = {"project": f"{project}.1", "schema": BRUSH}
+        httpx.post(f"{place.url}/setup", json=body, auth=basic(place), timeout=SETUP_SECONDS).raise_for_status()
+        asked += 1
+    busy.join()
+    assert len(client.predictions(project)) == len(tasks)
+
+
+def test_a_hostile_image_is_kept_as_failure_and_harms_no_other(place: DeskPlace, client: LabelStudioClient) -> None:
+    project = json.loads(place.run("connect", "--new", "Hostile", "--json").stdout)["project_id"]
+    client.import_files(project, [("torn.png", desks.png()[:100]), ("whole.png", desks.png(90, 70, seed=77))])
+    predicted = place.run("predict", "--project", str(project), "--json")
+    assert predicted.returncode == 1
+    [unanswered] = json.loads(predicted.stdout)["unanswered"]
+    from db import failures
+
+    with opened(place.database_url) as database, database.read() as session:
+        reasons = {f.task_id: f.reason for f in failures.recent(session, kind="predict")}
+    assert unanswered in reasons
+    assert len(client.predictions(project)) == 1
+
+
+def basic(place: DeskPlace) -> tuple[str, str]:
+    kept = json.loads((Path(place.environment["INSPECTION_DATA_DIR"]) / "credentials.json").read_text())
+    return kept["username"], kept["password"]
