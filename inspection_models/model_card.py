@@ -48,7 +48,7 @@ class RegionThresholds:
         minimum_area: share of the image's area below which a region is a speck and dropped, 0 to 1.
     """
 
-    relative: float = 0.5
+    relative: float = 0.35
     minimum_area: float = 0.0005
 
     def __post_init__(self) -> None:
