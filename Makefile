@@ -41,4 +41,4 @@ clean: ## Remove virtual environments and caches; keep the demo's data
 	@find backend db inspection_models tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 system-needs:
-	@scripts/system_needs.sh
+	@scripts/system_needs.sh --install

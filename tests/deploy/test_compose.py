@@ -27,28 +27,24 @@ def test_the_compose_files_follow_their_schema(name: str) -> None:
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
-def test_the_yaml_is_tidy() -> None:
-    files = [str(path) for path in sorted(DEPLOY.rglob("*.yaml"))]
-    linter = [sys.executable, "-m", "yamllint", "--strict", "-c", str(DEPLOY / ".yamllint"), *files]
-    answer = subprocess.run(linter, capture_output=True, text=True, check=False)
-    assert answer.returncode == 0, answer.stdout
-
-
 @pytest.mark.parametrize(
-    ("tool", "files"),
+    ("linter", "files"),
     [
-        ("hadolint", [DEPLOY / "Dockerfile"]),
+        (["yamllint", "--strict", "-c", str(DEPLOY / ".yamllint")], sorted(DEPLOY.rglob("*.yaml"))),
         (
-            "shellcheck",
+            ["shellcheck"],
             [*DEPLOY.rglob("*.sh"), *(DEPLOY.parent / "scripts").glob("*.sh"), DEPLOY.parent / ".ci" / "run"],
         ),
     ],
+    ids=["yamllint", "shellcheck"],
 )
-def test_linters_find_nothing(tool: str, files: list[Path]) -> None:
-    program = shutil.which(tool, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-    if program is None:
-        pytest.skip(f"{tool} is not installed")
-    answer = subprocess.run([program, *files], capture_output=True, text=True, check=False)
+def test_linters_find_nothing(linter: list[str], files: list[Path]) -> None:
+    if shutil.which(linter[0]) is None:
+        reason = f"no {linter[0]} found; install it, e.g. apt-get install {linter[0]}"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    answer = subprocess.run([*linter, *map(str, files)], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stdout
 
 
