@@ -58,13 +58,22 @@ def retrieve(
         asked += len(part)
         if progress is not None:
             progress(asked, len(waiting))
-    answered = {int(p["task"]) for p in client.predictions(project_id) if p.get("model_version") == model_version}
+    answered = _answered(client, project_id, model_version)
+    for task_id in waiting:
+        # A chunk that took longer than Label Studio waits is lost to it but recorded here, so asking again is quick.
+        if task_id not in answered:
+            client.retrieve_predictions(project_id, [task_id])
+    answered = _answered(client, project_id, model_version)
     unanswered = tuple(task_id for task_id in waiting if task_id not in answered)
     if answered:
         # Of several models' predictions Label Studio prefills with those of the project's version, and it takes only a
         # version that it has predictions of.
         client.update_project(project_id, model_version=model_version)
     return Retrieval(len(tasks), len(tasks) - len(waiting), len(waiting) - len(unanswered), unanswered)
+
+
+def _answered(client: LabelStudioClient, project_id: int, model_version: str) -> set[int]:
+    return {int(p["task"]) for p in client.predictions(project_id) if p.get("model_version") == model_version}
 
 
 def _has(task: Mapping[str, Any], model_version: str) -> bool:

@@ -1,0 +1,122 @@
+"""The queue's worker under faults: what is done once, what is tried again, what is kept as failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from backend.worker import JobRefusedError, QueueWorker
+from db import failures, jobs
+from db.engine import Database
+from db.records import Job, NewFailure
+
+
+def note(session: Session, what: str) -> None:
+    """An effect that can be counted."""
+    failures.record(session, NewFailure(kind="effect", reason=what))
+
+
+def effects(database: Database) -> list[str]:
+    with database.read() as session:
+        return sorted(f.reason for f in failures.recent(session, kind="effect"))
+
+
+def enqueue(database: Database, payload: object = None) -> None:
+    with database.write() as session:
+        jobs.enqueue(session, "webhook", payload)
+
+
+def worker(database: Database, handler: Callable[[Job], Callable[[Session], None]]) -> QueueWorker:
+    return QueueWorker(database, {"webhook": handler})
+
+
+@pytest.fixture
+def own(own_database: Database) -> Database:
+    return own_database
+
+
+def test_each_job_has_its_effect_once(own: Database) -> None:
+    for n in range(3):
+        enqueue(own, n)
+    handler = worker(own, lambda job: lambda session: note(session, str(job.payload)))
+    assert [handler.work_off_one() for _ in range(4)] == [True, True, True, False]
+    assert effects(own) == ["0", "1", "2"]
+
+
+def test_a_fault_between_effect_and_settling_undoes_the_effect(own: Database) -> None:
+    enqueue(own)
+
+    def torn(session: Session) -> None:
+        note(session, "half")
+        raise OSError("the power went")
+
+    assert worker(own, lambda _: torn).work_off_one()
+    assert effects(own) == []
+    with own.read() as session:
+        assert jobs.depth(session).queued == 1
+
+
+def test_a_failing_handler_is_tried_again_later_and_its_reason_kept(own: Database) -> None:
+    enqueue(own)
+    attempts = []
+
+    def sometimes(job: Job) -> Callable[[Session], None]:
+        attempts.append(job.attempts)
+        if len(attempts) == 1:
+            raise KeyError("not yet")
+        return lambda session: note(session, "at last")
+
+    handler = worker(own, sometimes)
+    assert handler.work_off_one()
+    assert not handler.work_off_one(), "it must wait before it is tried again"
+    let_all_be_due(own)
+    assert handler.work_off_one()
+    assert attempts == [1, 2]
+    assert effects(own) == ["at last"]
+
+
+def let_all_be_due(database: Database) -> None:
+    with database.write() as session:
+        session.execute(text("UPDATE job SET run_after = created_at"))
+
+
+def test_a_refused_job_fails_at_once_with_its_reason(own: Database) -> None:
+    enqueue(own)
+
+    def refuse(_: Job) -> Callable[[Session], None]:
+        raise JobRefusedError("this is no annotation event")
+
+    assert worker(own, refuse).work_off_one()
+    with own.read() as session:
+        [job] = jobs.failed(session)
+        [failure] = failures.recent(session, kind="webhook")
+    assert "no annotation event" in str(job.error)
+    assert "no annotation event" in failure.reason
+
+
+def test_a_job_taken_by_a_worker_that_died_is_done_by_another(own: Database) -> None:
+    enqueue(own)
+    long_ago = datetime.now(timezone.utc) - timedelta(hours=1)
+    with own.write() as session:
+        session.execute(text("UPDATE job SET run_after = :then"), {"then": long_ago.replace(tzinfo=None)})
+    with own.write() as session:
+        assert jobs.claim(session, owner="dead", lease=timedelta(seconds=1), now=long_ago + timedelta(minutes=1))
+    assert worker(own, lambda _: lambda session: note(session, "done")).work_off_one()
+    assert effects(own) == ["done"]
+
+
+def test_a_worker_that_was_too_slow_leaves_no_effect(own: Database) -> None:
+    enqueue(own)
+
+    def slow(job: Job) -> Callable[[Session], None]:
+        later = datetime.now(timezone.utc) + timedelta(hours=1)
+        with own.write() as session:
+            assert jobs.claim(session, owner="another", lease=timedelta(minutes=1), now=later)
+        return lambda session: note(session, f"late {job.attempts}")
+
+    assert worker(own, slow).work_off_one()
+    assert effects(own) == []
