@@ -80,7 +80,12 @@ class DecisionPipeline:
         self._turn = threading.Lock()
 
     def explain(
-        self, data: bytes, *, classes: Sequence[str] | None = None, method: str | None = None
+        self,
+        data: bytes,
+        *,
+        classes: Sequence[str] | None = None,
+        only_predicted: bool = False,
+        method: str | None = None,
     ) -> ExplainedImage:
         """Judge and explain an encoded image.
 
@@ -88,6 +93,7 @@ class DecisionPipeline:
             data: the image file's bytes.
             classes: classes to explain; by default the predicted defect and every other defect class of probability
                 0.10 or more.
+            only_predicted: explain the predicted class, good or not, and no other; for callers that name no classes.
             method: attribution method; by default the model's own.
 
         Raises:
@@ -101,6 +107,8 @@ class DecisionPipeline:
                 image = decode_image(data, max_pixels=self._max_pixels)
             with _timed(timings, "classify"):
                 prediction = self.classifier.predict([image.pixels])[0]
+            if only_predicted:
+                classes = (prediction.label,)
             chosen = self._worth_explaining(prediction) if classes is None else tuple(classes)
             with _timed(timings, "attribute"):
                 attributions = self._attribute(image.pixels, chosen, method)

@@ -78,10 +78,8 @@ def _explain_one(
     from inspection_models.overlay import OverlayContent, draw_overlay  # noqa: PLC0415
 
     data = image.read_bytes()
-    explained = pipeline.explain(data, classes=[label] if label else None, method=method)
-    if not explained.explanations:
-        # A good part still deserves an answer to "why": the map of its own class.
-        explained = pipeline.explain(data, classes=[explained.prediction.label], method=method)
+    # A good part deserves an answer to "why" too, so the predicted class is explained whatever it is.
+    explained = pipeline.explain(data, classes=[label] if label else None, only_predicted=not label, method=method)
     first = explained.explanations[0]
     record = _record(pipeline, image, explained, first)
     (out / f"{image.stem}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -7,11 +7,11 @@ import logging
 import sys
 import traceback
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import click
 import typer
 from pydantic import ValidationError
+from typer.exceptions import TyperException
 
 from backend.cli import connect, database, demo, doctor, explain, models, predict, serve, train
 from backend.settings import DEFAULT_DATA_DIR
@@ -32,21 +32,23 @@ application.add_typer(database.commands, name="db")
 application.add_typer(models.commands, name="models")
 
 
+@runtime_checkable
+class _Shown(Protocol):
+    """An error of wrong use, which knows its command and shows how that is used."""
+
+    def show(self) -> None:
+        """Print to standard error."""
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status; whatever goes wrong becomes one clear line on standard error."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         outcome = application(args=list(arguments), standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return 2
-    except click.UsageError as error:
-        error.show()
-        return 2
-    except click.ClickException as error:
-        error.show()
-        return 1
-    except (click.Abort, KeyboardInterrupt):
+    except TyperException as error:
+        error.show() if isinstance(error, _Shown) else _say(f"error: {error.format_message()}")
+        return error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
         _say("stopped")
         return 130
     except ValidationError as error:
@@ -89,4 +91,4 @@ def _unexpected(error: BaseException) -> int:
 
 
 def _say(line: str) -> None:
-    click.echo(line, err=True)
+    typer.echo(line, err=True)

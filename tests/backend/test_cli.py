@@ -1,0 +1,208 @@
+"""The program as a person meets it: exit statuses, one clear line when something is wrong, files where they belong."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend.cli import program
+from backend.cli.program import run
+from backend.demo import session as demo_session
+from inspection_models import environment
+from tests.backend import desks
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return desks.write_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(autouse=True)
+def _own_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INSPECTION_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(program, "DEFAULT_DATA_DIR", tmp_path / "home")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["frobnicate"], ["explain"], ["train", "--data", "x"], ["demo", "--backend-port", "0"], ["connect"]]
+)
+def test_wrong_use_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["demo", "train", "explain", "serve", "worker", "connect", "predict", "doctor"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
+    assert len(capsys.readouterr().out) > 200
+
+
+def test_explain_writes_record_map_and_figure(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "part.png").write_bytes(desks.png(90, 60))
+    out = tmp_path / "out"
+    assert run(["explain", str(model), str(tmp_path / "part.png"), "--out", str(out), "--json"]) == 0
+    [printed] = json.loads(capsys.readouterr().out)
+    record = json.loads((out / "part.json").read_text())
+    assert record == printed
+    assert record["predicted"]["class"] == record["explained_class"] == "crack"
+    assert sum(score["probability"] for score in record["scores"].values()) == pytest.approx(1, abs=1e-6)
+    assert record["settings"]["method"] == "sise"
+    attribution_map = np.load(out / "part.npy")
+    assert attribution_map.shape == (60, 90)
+    assert attribution_map.dtype == np.float32
+    assert 0 <= attribution_map.min() <= attribution_map.max() <= 1
+    for region in record["regions"]:
+        points = np.array(region["polygon"])
+        assert points.min() >= 0
+        assert (points <= (90, 60)).all()
+        x, y, width, height = (int(v) for v in region["box"])
+        assert attribution_map[y : y + height, x : x + width].max() == pytest.approx(region["peak"])
+    figure = Image.open(io.BytesIO((out / "part.overlay.png").read_bytes()))
+    assert figure.width > 600
+
+
+def test_explain_a_chosen_class_the_same_way_twice(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "part.png").write_bytes(desks.png())
+    maps = []
+    for name in ("a", "b"):
+        out = tmp_path / name
+        assert run(["explain", str(model), str(tmp_path / "part.png"), "--out", str(out), "--class", "stain"]) == 0
+        assert json.loads((out / "part.json").read_text())["explained_class"] == "stain"
+        maps.append((out / "part.npy").read_bytes())
+    assert maps[0] == maps[1]
+
+
+def test_a_good_part_is_explained_without_regions(tmp_path: Path) -> None:
+    model = desks.write_model(tmp_path / "model", favourite="good")
+    (tmp_path / "part.png").write_bytes(desks.png())
+    assert run(["explain", str(model), str(tmp_path / "part.png"), "--out", str(tmp_path)]) == 0
+    record = json.loads((tmp_path / "part.json").read_text())
+    assert record["predicted"]["class"] == record["explained_class"] == "good"
+    assert record["regions"] == []
+
+
+def test_one_unreadable_image_does_not_stop_the_others(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "torn.png").write_bytes(desks.png()[:80])
+    (tmp_path / "whole.png").write_bytes(desks.png())
+    images = [str(tmp_path / name) for name in ("torn.png", "gone.png", "whole.png")]
+    assert run(["explain", str(model), *images, "--out", str(tmp_path / "out")]) == 1
+    assert (tmp_path / "out" / "whole.overlay.png").is_file()
+    errors = "".join(capsys.readouterr().err.split())
+    assert "torn.png" in errors
+    assert "gone.png" in errors
+
+
+def test_twins_by_name_are_refused_before_anything_is_written(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    for folder in ("a", "b"):
+        (tmp_path / folder / "part.png").write_bytes(desks.png())
+    images = [str(tmp_path / folder / "part.png") for folder in ("a", "b")]
+    assert run(["explain", str(model), *images, "--out", str(tmp_path / "out")]) == 2
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"), [(["--class", "rust"], "good, crack, stain"), (["--method", "magic"], "sise")]
+)
+def test_unknown_class_or_method_names_what_there_is(
+    model: Path, tmp_path: Path, extra: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "part.png").write_bytes(desks.png())
+    assert run(["explain", str(model), str(tmp_path / "part.png"), "--out", str(tmp_path), *extra]) == 1
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert expected in line
+
+
+def test_a_model_that_was_changed_is_refused(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in model.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    weights = bytearray((copy / "weights.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (copy / "weights.safetensors").write_bytes(bytes(weights))
+    (tmp_path / "part.png").write_bytes(desks.png())
+    assert run(["explain", str(copy), str(tmp_path / "part.png"), "--out", str(tmp_path)]) == 1
+    assert "changed or damaged" in capsys.readouterr().err
+
+
+def test_database_commands_tell_the_state_and_the_way_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["db", "check"]) == 1
+    assert "inspection db upgrade" in capsys.readouterr().out
+    assert run(["db", "upgrade"]) == 0
+    assert run(["db", "check", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.split("\n", 1)[1])["ok"] is True
+    assert run(["models", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_serve_without_a_model_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["serve"]) == 1
+    assert "not a model directory" in capsys.readouterr().err
+
+
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("INSPECTION_PORT", "many")
+    assert run(["db", "check"]) == 2
+    assert "INSPECTION_PORT" in capsys.readouterr().err
+
+
+def test_doctor_finds_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", "--json"]) == 1
+    findings = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
+    assert findings["OpenCV"]["ok"]
+    assert not findings["model"]["ok"]
+    assert "INSPECTION_MODEL" in findings["model"]["found"]
+    assert "INSPECTION_LABEL_STUDIO_API_KEY" in findings["Label Studio"]["found"]
+
+
+def fail_with(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(demo_session.DemoSession, "__enter__", broken)
+
+
+def test_a_full_disk_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    fail_with(OSError(errno.ENOSPC, "No space left on device"), monkeypatch)
+    assert run(["demo"]) == 1
+    assert capsys.readouterr().err == "error: the disk is full; free some room and start again\n"
+
+
+def test_what_nobody_foresaw_is_one_line_and_a_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail_with(ZeroDivisionError("by zero"), monkeypatch)
+    assert run(["demo"]) == 1
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert "ZeroDivisionError" in line
+    assert "Traceback" in (tmp_path / "home" / "errors.log").read_text()
+
+
+def test_photographs_without_a_model_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["demo", "--images", str(tmp_path), "--directory", str(tmp_path / "demo")]
+    ports = ["--label-studio-port", str(free()), "--backend-port", str(free())]
+    assert run([*arguments, *ports]) == 1
+    assert "--images needs --model" in capsys.readouterr().err
+
+
+def free() -> int:
+    from backend.demo.processes import free_port
+
+    return free_port()
+
+
+def test_the_environment_names_what_could_change_bits() -> None:
+    found = environment.environment()
+    assert json.loads(json.dumps(found)) == found
+    assert found["packages"]["torch"]
+    assert found == environment.environment()

@@ -1,0 +1,100 @@
+"""One pipeline: what it explains, and that its record says what was computed."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from backend.decider import Decider
+from backend.pipeline import ClassChoiceError, DecisionPipeline
+from db.engine import Database
+from inspection_models.attribution import render_map
+from inspection_models.classifier import DefectClassifier
+from inspection_models.images import ImageError
+from tests.backend import desks
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> DecisionPipeline:
+    return DecisionPipeline(DefectClassifier.load(desks.write_model(tmp_path_factory.mktemp("m") / "tiny")))
+
+
+def test_the_predicted_defect_comes_first_then_probable_ones_never_good(pipeline: DecisionPipeline) -> None:
+    explained = pipeline.explain(desks.png())
+    labels = [one.label for one in explained.explanations]
+    assert labels[0] == explained.prediction.label == "crack"
+    assert "good" not in labels
+    for one in explained.explanations[1:]:
+        assert one.probability >= 0.10
+    assert set(explained.timings_ms) == {"decode", "classify", "attribute", "regions"}
+
+
+def test_an_unknown_class_is_refused_before_work(pipeline: DecisionPipeline) -> None:
+    with pytest.raises(ClassChoiceError, match="good, crack, stain"):
+        pipeline.explain(b"no image at all", classes=["rust"])
+    with pytest.raises(ImageError):
+        pipeline.explain(b"no image at all")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_regions_are_in_the_image_as_it_is_shown(pipeline: DecisionPipeline, orientation: int) -> None:
+    upright = pipeline.explain(turned(1))
+    shown = pipeline.explain(turned(orientation))
+    assert shown.image.exif_orientation == orientation
+    assert shown.image.pixels.shape == upright.image.pixels.shape
+    assert np.array_equal(shown.image.pixels, upright.image.pixels)
+    assert np.array_equal(shown.explanations[0].attribution_map, upright.explanations[0].attribution_map)
+
+
+def turned(orientation: int) -> bytes:
+    """The same picture as it is shown, stored turned, with the tag that turns it back."""
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    picture = Image.open(io.BytesIO(desks.png(61, 40)))
+    stored = picture.transpose(undo[orientation]) if orientation != 1 else picture
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    stored.save(buffer, format="PNG", exif=exif)
+    return buffer.getvalue()
+
+
+def test_a_decision_is_recorded_once_and_its_maps_render_again_to_the_bit(
+    pipeline: DecisionPipeline, own_database: Database
+) -> None:
+    decider = Decider(pipeline, own_database)
+    first = decider.decide(desks.png())
+    assert decider.decide(desks.png()) == first
+    explanation = first.explanations[0]
+    grids = [
+        np.frombuffer(one.grid, dtype="<f4").reshape(1, one.height, one.width) for one in explanation.visualization_maps
+    ]
+    again, _ = render_map(grids, (explanation.height, explanation.width))
+    shown = pipeline.explain(desks.png()).explanations[0]
+    assert again.tobytes() == np.asarray(shown.attribution.map).tobytes()
+    import hashlib
+
+    assert hashlib.sha256(again.tobytes()).hexdigest() == explanation.map_sha256
+    logits = np.frombuffer(first.logits, dtype="<f4")
+    probabilities = torch.softmax(torch.from_numpy(logits.copy()), 0).numpy()
+    assert np.allclose(probabilities, [first.scores[name] for name in desks.CLASSES], atol=1e-6)
+
+
+def test_another_model_decides_anew(pipeline: DecisionPipeline, own_database: Database, tmp_path: Path) -> None:
+    first = Decider(pipeline, own_database).decide(desks.png())
+    other = DecisionPipeline(DefectClassifier.load(desks.write_model(tmp_path / "other", seed=1)))
+    second = Decider(other, own_database).decide(desks.png())
+    assert first.decision_id != second.decision_id
+    assert first.image_sha256 == second.image_sha256
