@@ -24,7 +24,9 @@ def torch_scorer(network: nn.Module, image: Tensor, target: int, activation: Act
 
     def score(masks: Tensor) -> Tensor:
         with torch.inference_mode():
-            return probability(network(image * masks[:, None]), target, activation)
+            # Channels last is the layout that convolutions compute in; handing it over saves turning each layer's maps.
+            masked = (image * masks[:, None]).contiguous(memory_format=torch.channels_last)
+            return probability(network(masked), target, activation)
 
     return score
 
