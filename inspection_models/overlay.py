@@ -102,11 +102,14 @@ def _outline(axes: Axes, regions: Sequence[Region], scale: float) -> None:
         axes.plot(outline[:, 0], outline[:, 1], color="black", linewidth=2.6, alpha=0.6)
         axes.plot(outline[:, 0], outline[:, 1], color=_OUTLINE, linewidth=1.4)
         left, top = outline.min(axis=0)
+        # Above the region, but at the upper edge, where the title stands, inside it.
+        at_edge = top < 0.06 * axes.get_ylim()[0]
         axes.annotate(
             f"{region.evidence:.0%}",
             (left, top),
-            xytext=(0, 3),
+            xytext=(3, -4) if at_edge else (0, 3),
             textcoords="offset points",
+            verticalalignment="top" if at_edge else "bottom",
             fontsize=8,
             color="white",
             annotation_clip=False,
