@@ -66,7 +66,7 @@ class DefectClassifier:
     """
 
     def __init__(self, network: torch.nn.Module, card: ModelCard) -> None:
-        self.network = network.eval().requires_grad_(requires_grad=False)
+        self.network = network.eval()
         self.card = card
 
     @classmethod

@@ -20,7 +20,7 @@ _MASKS = "masks"
 
 def fits(root: Path) -> bool:
     """Whether at least two folders of images lie here and none of the folders belongs to another layout."""
-    if any(folder.name.startswith("MT_") or folder.name.upper() == "ANNOTATIONS" for folder in _folders(root)):
+    if any((folder / "Imgs").is_dir() or folder.name.upper() == "ANNOTATIONS" for folder in _folders(root)):
         return False
     return sum(any(map(_is_image, folder.iterdir())) for folder in _folders(_image_root(root))) >= 2
 

@@ -28,7 +28,7 @@ def split_dataset(dataset: Dataset, *, validation: float = 0.15, test: float = 0
     """Split by group, each class in the same proportions as near as its groups allow; the same for the same seed.
 
     The groups go, those with the rarest classes first and larger before smaller, to the part that then lacks most of
-    what it is owed.
+    what it is owed; the last groups of a class go to the parts that have none of it yet.
 
     Args:
         dataset: what to split.
@@ -49,12 +49,18 @@ def split_dataset(dataset: Dataset, *, validation: float = 0.15, test: float = 0
     _check_groups(dataset, members)
     totals = dataset.counts
     owed = [{label: share * total for label, total in totals.items()} for share in shares]
+    left = Counter(label for samples in members.values() for label in {sample.label for sample in samples})
+    empty = {label: set(range(len(PARTS))) for label in dataset.classes}
     place: dict[str, int] = {}
     for group in sorted(members, key=lambda key: _rank(key, members[key], totals, seed)):
         inside = Counter(sample.label for sample in members[group])
-        part = max(range(len(PARTS)), key=lambda index: sum(n * owed[index][c] / totals[c] for c, n in inside.items()))
+        rarest = min(inside, key=lambda label: (totals[label], label))
+        open_parts = empty[rarest] if left[rarest] <= len(empty[rarest]) else range(len(PARTS))
+        part = max(sorted(open_parts), key=lambda index: sum(n * owed[index][c] / totals[c] for c, n in inside.items()))
         for label, number in inside.items():
             owed[part][label] -= number
+            left[label] -= 1
+            empty[label].discard(part)
         place[group] = part
     parts = [tuple(s for s in dataset.samples if place[s.group] == index) for index in range(len(PARTS))]
     _check_parts(dataset, parts)

@@ -77,8 +77,9 @@ def last_layer(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
 def _torchvision_network(name: str, classes: int) -> nn.Module:
     options: dict[str, Any] = {"num_classes": classes}
     if name in ("googlenet", "inception_v3"):
-        # Their auxiliary heads serve only training from scratch on ImageNet, and change what forward returns.
-        options |= {"aux_logits": False, "init_weights": True}
+        # Their auxiliary heads serve only training from scratch on ImageNet, and change what forward returns; their own
+        # initialisation takes many seconds and is not needed with batch normalisation.
+        options |= {"aux_logits": False, "init_weights": False}
     network: nn.Module = models.get_model(name, weights=None, **options)
     return network
 

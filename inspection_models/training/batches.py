@@ -63,10 +63,10 @@ class FittedImages:
         # Convolutions on a processor run about twice as fast with the channels last.
         return inputs.contiguous(memory_format=torch.channels_last), torch.from_numpy(self.labels[list(indices)])
 
-    def batches(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """All images in order, as they are."""
+    def batches(self, size: int, augment: Augment | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """All images in order."""
         for start in range(0, len(self), size):
-            yield self.batch(range(start, min(start + size, len(self))))
+            yield self.batch(range(start, min(start + size, len(self))), augment)
 
 
 def class_weights(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -67,8 +68,9 @@ class Evaluation:
     overkill: Rate | None
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON takes them."""
-        return asdict(self)
+        """All fields as JSON gives them back: with lists for tuples."""
+        fields: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return fields
 
 
 def evaluate(

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 
 _WEIGHT_DECAY = 1e-2
 _HEAD_STEPS = 200
+_HEAD_VIEWS = 2
 _HEAD_LEARNING_RATE = 5e-3
-_PRETRAINED_SHARE = 0.25
+_PRETRAINED_SHARE = 0.1
+_HEAD_SHARE = 0.2
 # Pretrained layers on a grid of a finer stride than this stay as they are: they see edges and textures, which ImageNet
 # taught well enough, take most of the time and hold few of the parameters.
 _FIRST_TRAINED_STRIDE = 16
@@ -70,23 +72,22 @@ def fit(
         TrainingError: the loss is not finite.
     """
     _, head = last_layer(network)
+    augment = augmentation(flips=request.flips, fill=fill, seed=request.seed)
     course: list[EpochFigures] = []
     best, best_state = None, network.state_dict()
     if pretrained and isinstance(head, nn.Linear):
-        loss = _fit_head(network, head, train, request, progress)
+        loss = _fit_head(network, head, train, augment, request, progress)
         best = _validate(network, validation, request, 0, loss)
         course.append(best)
+        progress(TrainingEvent("head", len(train), len(train), balanced_accuracy=best.balanced_accuracy))
         best_state = copy.deepcopy(network.state_dict())
     frozen = _fine_layers(network, request) if pretrained else []
     for layer in frozen:
         layer.requires_grad_(requires_grad=False)
     stepper = _Stepper(network, head, train, request, pretrained=pretrained)
-    augment = augmentation(flips=request.flips, fill=fill, seed=request.seed)
     rng = np.random.default_rng([request.seed, 1])
     for epoch in range(1, request.epochs + 1):
-        network.train()
-        for layer in frozen:
-            layer.eval()
+        _set_training(network, keep_statistics=pretrained)
         loss = _run_epoch(stepper, train, augment, rng, epoch, progress)
         figures = _validate(network, validation, request, epoch, loss)
         course.append(figures)
@@ -99,6 +100,15 @@ def fit(
     network.load_state_dict(best_state)
     network.requires_grad_(requires_grad=True).eval()
     return Fit(tuple(course), best.epoch if best is not None else 0)
+
+
+def _set_training(network: nn.Module, *, keep_statistics: bool) -> None:
+    """Training mode; pretrained normalisation keeps its statistics, which small batches of alike images would spoil."""
+    network.train()
+    if keep_statistics:
+        for layer in network.modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                layer.eval()
 
 
 def logits_of(network: nn.Module, images: FittedImages, request: TrainingRequest) -> NDArray[np.float32]:
@@ -124,22 +134,20 @@ def _is_better(figures: EpochFigures, best: EpochFigures) -> bool:
 
 
 def _fit_head(
-    network: nn.Module, head: nn.Linear, train: FittedImages, request: TrainingRequest, progress: Progress
+    network: nn.Module,
+    head: nn.Linear,
+    train: FittedImages,
+    augment: Augment,
+    request: TrainingRequest,
+    progress: Progress,
 ) -> float:
-    """Fit the last linear layer to what enters it, with the rest of the network as it is; returns the last loss."""
-    network.eval()
-    entering: list[torch.Tensor] = []
-    handle = head.register_forward_pre_hook(lambda _, arguments: entering.append(arguments[0].clone()))
-    try:
-        with torch.no_grad():
-            for inputs, _ in train.batches(request.batch_size):
-                network(inputs.to(request.device))
-                done = min(len(entering) * request.batch_size, len(train))
-                progress(TrainingEvent("head", done, len(train)))
-    finally:
-        handle.remove()
-    features = torch.cat(entering)
-    labels = torch.from_numpy(train.labels).to(request.device)
+    """Fit the last linear layer to what enters it, with the rest of the network as it is; returns the last loss.
+
+    Every image is seen as it is and in some augmented views, lest the layer be thrown off by the first that it meets.
+    """
+    views = (None, *[augment] * _HEAD_VIEWS)
+    features = _entering(network, head, train, views, request, progress)
+    labels = torch.from_numpy(train.labels).to(request.device).repeat(len(views))
     weights = _loss_weights(train, head.out_features, request, power=2)
     optimiser = torch.optim.AdamW(head.parameters(), lr=_HEAD_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
     loss = torch.zeros(())
@@ -149,6 +157,30 @@ def _fit_head(
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     return float(loss.detach())
+
+
+def _entering(
+    network: nn.Module,
+    head: nn.Linear,
+    train: FittedImages,
+    views: tuple[Augment | None, ...],
+    request: TrainingRequest,
+    progress: Progress,
+) -> torch.Tensor:
+    """What enters the head, float32 [views * N, F], view by view."""
+    network.eval()
+    entering: list[torch.Tensor] = []
+    handle = head.register_forward_pre_hook(lambda _, arguments: entering.append(arguments[0].clone()))
+    total = len(views) * len(train)
+    try:
+        with torch.no_grad():
+            for view in views:
+                for inputs, _ in train.batches(request.batch_size, view):
+                    network(inputs.to(request.device))
+                    progress(TrainingEvent("head", sum(map(len, entering)), total))
+    finally:
+        handle.remove()
+    return torch.cat(entering)
 
 
 def _loss_weights(train: FittedImages, classes: int, request: TrainingRequest, power: int) -> torch.Tensor:
@@ -198,7 +230,7 @@ class _Stepper:
         body = [p for p in network.parameters() if id(p) not in new and p.requires_grad]
         rate = request.learning_rate
         groups = [
-            {"params": list(head.parameters()), "lr": rate},
+            {"params": list(head.parameters()), "lr": rate * (_HEAD_SHARE if pretrained else 1)},
             {"params": body, "lr": rate * (_PRETRAINED_SHARE if pretrained else 1)},
         ]
         self._optimiser = torch.optim.AdamW(groups, weight_decay=_WEIGHT_DECAY)

@@ -40,7 +40,7 @@ class TrainingRequest:
         epochs: passes over the training part at most; 0 trains only the last layer of a pretrained network.
         patience: epochs without a better balanced accuracy on the validation part after which training stops.
         batch_size: images in a training step.
-        learning_rate: the highest, of layers that begin at random; pretrained ones get a quarter of it.
+        learning_rate: the highest, of layers that begin at random; pretrained ones get a tenth of it.
         validation: share of the images to validate and calibrate on.
         test: share of the images to measure the result on.
         seed: of split, initial weights, augmentation and order.
@@ -63,7 +63,7 @@ class TrainingRequest:
     epochs: int = 12
     patience: int = 4
     batch_size: int = 32
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     validation: float = 0.15
     test: float = 0.15
     seed: int = 0
@@ -90,7 +90,7 @@ class TrainingEvent:
         epochs: how many there will be at most.
         done: steps done.
         total: steps in this phase, or epoch.
-        balanced_accuracy: of the validation part, at the end of an epoch.
+        balanced_accuracy: of the validation part, at the end of the head's training and of each epoch.
     """
 
     phase: Phase

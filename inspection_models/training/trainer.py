@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -121,6 +122,8 @@ def _read(train_part: FittedImages, validation_part: FittedImages, progress: Cal
 @contextmanager
 def _reproducible(seed: int) -> Iterator[None]:
     """Deterministic kernels and a seeded generator, with the process's own settings restored afterwards."""
+    # The matrix kernels of CUDA are deterministic only with a fixed workspace; they read this when they are first used.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng():
         torch.manual_seed(seed)

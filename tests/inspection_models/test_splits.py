@@ -1,0 +1,92 @@
+"""Splits: groups stay whole, classes keep their shares, and the same seed gives the same parts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inspection_models.data import DatasetError, Sample, split_dataset
+from inspection_models.data.dataset import Dataset, make_dataset
+
+ROOT = Path("root")
+
+
+def dataset(groups: dict[str, list[int]]) -> Dataset:
+    """Class by class, groups of so many images."""
+    samples = []
+    for label, sizes in groups.items():
+        for number, size in enumerate(sizes):
+            for index in range(size):
+                name = f"{label}-{number}-{index}"
+                samples.append(Sample(ROOT / label / name, label, f"{label}-{number}", name))
+    return make_dataset(ROOT, samples, "image-folder")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(1, 7), min_size=12, max_size=40), min_size=2, max_size=4),
+    st.integers(0, 5),
+    st.sampled_from([(0.15, 0.15), (0.1, 0.3), (0.25, 0.25)]),
+)
+def test_groups_stay_whole_and_every_class_is_everywhere(
+    sizes: list[list[int]], seed: int, shares: tuple[float, float]
+) -> None:
+    data = dataset({f"class{index}": groups for index, groups in enumerate(sizes)})
+    split = split_dataset(data, validation=shares[0], test=shares[1], seed=seed)
+    parts = (split.train, split.validation, split.test)
+    assert sorted(s.path for part in parts for s in part) == sorted(s.path for s in data.samples)
+    groups = [{s.group for s in part} for part in parts]
+    assert not groups[0] & groups[1]
+    assert not groups[0] & groups[2]
+    assert not groups[1] & groups[2]
+    for label, total in data.counts.items():
+        for part, share in zip(parts, (1 - sum(shares), *shares), strict=True):
+            count = sum(s.label == label for s in part)
+            assert count > 0
+            assert abs(count - share * total) <= 7  # not further off than the largest group
+
+
+def test_single_images_are_split_to_the_exact_shares() -> None:
+    split = split_dataset(dataset({"good": [1] * 400, "pit": [1] * 40}), validation=0.15, test=0.2, seed=3)
+    found = [Counter(s.label for s in part) for part in (split.train, split.validation, split.test)]
+    assert found == [
+        {"good": 260, "pit": 26},
+        {"good": 60, "pit": 6},
+        {"good": 80, "pit": 8},
+    ]
+
+
+def test_the_seed_decides_and_repeats() -> None:
+    data = dataset({"good": [1] * 50, "pit": [1] * 50})
+    assert split_dataset(data, seed=1) == split_dataset(data, seed=1)
+    assert split_dataset(data, seed=1) != split_dataset(data, seed=2)
+
+
+def test_a_group_with_several_classes_is_not_torn() -> None:
+    samples = [
+        Sample(ROOT / f"{g}-{i}", "good" if i else "pit", f"g{g}", f"{g}-{i}") for g in range(30) for i in range(3)
+    ]
+    data = make_dataset(ROOT, samples, "image-folder")
+    split = split_dataset(data)
+    for part in (split.train, split.validation, split.test):
+        assert all(count == 3 for count in Counter(s.group for s in part).values())
+
+
+def test_a_class_of_too_few_parts_is_refused_by_name() -> None:
+    with pytest.raises(DatasetError, match=r"class 'pit' has images of only 2 independent part"):
+        split_dataset(dataset({"good": [1] * 20, "pit": [5, 5]}))
+
+
+def test_a_class_of_three_parts_gets_one_in_each() -> None:
+    split = split_dataset(dataset({"good": [1] * 100, "pit": [6, 5, 5]}))
+    assert [sum(s.label == "pit" for s in part) for part in (split.train, split.validation, split.test)] == [6, 5, 5]
+
+
+@pytest.mark.parametrize("shares", [(0.0, 0.2), (0.2, 0.0), (0.5, 0.5), (-0.1, 0.2)])
+def test_impossible_shares_are_refused(shares: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="something to train on"):
+        split_dataset(dataset({"good": [1] * 9, "pit": [1] * 9}), validation=shares[0], test=shares[1])

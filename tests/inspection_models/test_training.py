@@ -1,0 +1,277 @@
+"""Training: repeatable to the bit, honest in its figures, and good enough on the demonstration set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from inspection_models import DefectClassifier
+from inspection_models.data import DatasetError, load_dataset, split_dataset, write_synthetic_steel
+from inspection_models.images import ImageError
+from inspection_models.model_card import ModelError
+from inspection_models.networks import NetworkError
+from inspection_models.preprocessing import Preprocessing
+from inspection_models.training import TrainingError, TrainingEvent, TrainingReport, TrainingRequest, evaluate, train
+from inspection_models.training.augmentation import augmentation
+from inspection_models.training.batches import FittedImages, class_weights, draw_epoch
+from inspection_models.training.evaluation import Rate, figures
+from tests.inspection_models.data_files import image_folder, real_data
+
+
+def two_shades(root: Path) -> Path:
+    """Thirty dark and twenty bright images: as easy as can be."""
+    rng = np.random.default_rng(0)
+    for label, level, count in (("good", 60, 30), ("bright", 190, 20)):
+        (root / label).mkdir(parents=True)
+        for index in range(count):
+            pixels = np.clip(rng.normal(level, 12, (40, 48)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / label / f"{index}.png")
+    return root
+
+
+def quick(data: Path, output: Path, **changes: Any) -> TrainingRequest:
+    fields = {"architecture": "shufflenet_v2_x0_5", "size": (48, 48), "epochs": 2, "batch_size": 8, "seed": 7}
+    return TrainingRequest(data=data, output=output, **fields | changes)
+
+
+LITE: dict[str, Any] = {"architecture": "efficientnet-lite0", "size": (48, 48), "epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return two_shades(tmp_path_factory.mktemp("shades"))
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingReport, list[TrainingEvent]]:
+    """The pretrained network's head alone and one epoch of its deeper layers."""
+    events: list[TrainingEvent] = []
+    output = tmp_path_factory.mktemp("models") / "shades"
+    request = quick(data, output, **LITE)
+    return train(request, events.append), events
+
+
+def test_an_easy_task_is_learnt_and_the_directory_says_how(trained: tuple[TrainingReport, list[TrainingEvent]]) -> None:
+    report, _ = trained
+    assert report.test.balanced_accuracy == 1.0
+    loaded = DefectClassifier.load(report.output)
+    assert loaded.card == report.classifier.card
+    assert (loaded.classes, loaded.good_class, loaded.version.name) == (("bright", "good"), "good", "shades")
+    assert loaded.card.training["counts"] == {
+        "train": {"bright": 14, "good": 21},
+        "validation": {"bright": 3, "good": 5},
+        "test": {"bright": 3, "good": 4},
+    }
+    assert loaded.card.metrics["test"]["balanced_accuracy"] == 1.0
+    assert loaded.card.calibration.temperature == loaded.temperature != 1.0
+    summary = json.loads((report.output / "training_summary.json").read_text())
+    assert summary["test"]["confusion"] == [[3, 0], [0, 4]]
+    assert summary["model"]["fingerprint"] == loaded.version.fingerprint
+    with Image.open(report.output / "confusion_matrix.png") as picture:
+        assert min(picture.size) > 200
+    assert sorted(path.name for path in report.output.iterdir()) == [
+        "confusion_matrix.png",
+        "model.json",
+        "training_summary.json",
+        "weights.safetensors",
+    ]
+
+
+def test_the_model_card_names_the_data(trained: tuple[TrainingReport, list[TrainingEvent]], data: Path) -> None:
+    training = trained[0].classifier.card.training
+    assert training["data_sha256"] == load_dataset(data).sha256
+    assert training["layout"] == "image-folder"
+    assert training["versions"]["torch"].startswith(torch.__version__.split("+")[0])
+
+
+def test_events_go_from_reading_to_testing_and_every_phase_ends(
+    trained: tuple[TrainingReport, list[TrainingEvent]],
+) -> None:
+    _, events = trained
+    phases = list(dict.fromkeys(event.phase for event in events))
+    assert phases == ["read", "head", "epoch", "test"]
+    for phase in phases:
+        last = [event for event in events if event.phase == phase][-1]
+        assert last.done == last.total
+    assert all(0 <= event.done <= event.total for event in events)
+    assert [event.epoch for event in events if event.balanced_accuracy is not None] == [0, 1]
+
+
+def test_the_same_request_gives_the_same_weights_to_the_bit(
+    trained: tuple[TrainingReport, list[TrainingEvent]], data: Path, tmp_path: Path
+) -> None:
+    first, _ = trained
+    torch.manual_seed(99)  # what the process did before must not matter
+    again = train(quick(data, tmp_path / "again", name="shades", **LITE))
+    hashes = [hashlib.sha256((r.output / "weights.safetensors").read_bytes()).hexdigest() for r in (first, again)]
+    assert hashes[0] == hashes[1]
+    assert (first.output / "model.json").read_bytes() == (again.output / "model.json").read_bytes()
+
+
+def test_a_network_from_scratch_repeats_and_follows_its_seed(data: Path, tmp_path: Path) -> None:
+    reports = [train(quick(data, tmp_path / f"{n}", epochs=1, seed=seed)) for n, seed in enumerate((7, 7, 8))]
+    hashes = [report.classifier.version.weights_sha256 for report in reports]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_training_leaves_the_process_as_it_was(data: Path, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(quick(data, tmp_path / "model", epochs=1))
+    assert torch.equal(torch.rand(3), expected)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_training_stops_early_and_keeps_the_best_epoch(data: Path, tmp_path: Path) -> None:
+    report = train(quick(data, tmp_path / "model", epochs=6, patience=1, learning_rate=3e-3))
+    best = max(report.epochs, key=lambda e: (e.balanced_accuracy, -e.validation_loss))
+    assert report.best_epoch == best.epoch
+    assert len(report.epochs) == min(6, best.epoch + 1)
+    assert report.validation.balanced_accuracy == best.balanced_accuracy
+
+
+def test_metrics_are_those_of_the_saved_model_on_the_test_part(
+    trained: tuple[TrainingReport, list[TrainingEvent]], data: Path
+) -> None:
+    report, _ = trained
+    split = split_dataset(load_dataset(data), seed=7)
+    assert evaluate(DefectClassifier.load(report.output), split.test) == report.test
+
+
+def test_a_taken_output_is_found_before_the_work(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    events: list[TrainingEvent] = []
+    with pytest.raises(ModelError, match="left untouched"):
+        train(quick(data, tmp_path), events.append)
+    assert events == []
+
+
+def test_bad_requests_and_data_are_refused_with_what_to_change(data: Path, tmp_path: Path) -> None:
+    request = quick(data, tmp_path / "model")
+    for changes, error, message in (
+        ({"data": tmp_path / "absent"}, DatasetError, "not a directory"),
+        ({"architecture": "resnet19"}, NetworkError, "did you mean"),
+        ({"architecture": "inception_v3"}, TrainingError, "use a larger size"),
+        ({"good_class": "fine"}, DatasetError, "'fine'"),
+        (
+            {"learning_rate": 1e12, "architecture": "alexnet", "size": (64, 64)},
+            TrainingError,
+            "lower the learning rate",
+        ),
+    ):
+        with pytest.raises(error, match=message):
+            train(replace(request, **changes))
+    for changes in ({"epochs": -1}, {"batch_size": 1}, {"learning_rate": 0.0}, {"size": (16, 64)}, {"patience": 0}):
+        with pytest.raises(TrainingError, match=next(iter(changes))):
+            quick(data, tmp_path, **changes)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_damaged_image_is_named(tmp_path: Path) -> None:
+    image_folder(tmp_path / "data", {"good": 5, "pit": 5})
+    (tmp_path / "data" / "pit" / "003.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
+    with pytest.raises(ImageError, match=r"003\.png: "):
+        train(quick(tmp_path / "data", tmp_path / "model"))
+
+
+def test_figures_of_a_case_done_by_hand() -> None:
+    labels = np.array([0, 0, 0, 0, 1, 1, 2, 2])
+    decided = np.array([0, 0, 1, 0, 1, 0, 0, 2])
+    logits = 3 * np.eye(4, dtype=np.float32)[decided]
+    result = figures(logits, decided, labels, ("good", "pit", "scratch", "absent"), "good", 1.0)
+    assert result.confusion == ((3, 1, 0, 0), (1, 1, 0, 0), (1, 0, 1, 0), (0, 0, 0, 0))
+    assert result.accuracy == 5 / 8
+    assert result.balanced_accuracy == pytest.approx((3 / 4 + 1 / 2 + 1 / 2) / 3)
+    assert result.escapes == Rate(2, 4)
+    assert result.overkill == Rate(1, 4)
+    good, absent = result.per_class["good"], result.per_class["absent"]
+    assert (good.precision, good.recall, good.support) == (pytest.approx(3 / 5), pytest.approx(3 / 4), 4)
+    assert good.f1 == pytest.approx(2 * 0.6 * 0.75 / 1.35)
+    assert (absent.precision, absent.recall, absent.f1, absent.support) == (None, None, None, 0)
+    json.dumps(result.to_dict(), allow_nan=False)
+    assert figures(logits, decided, labels, result.classes, None, 1.0).escapes is None
+
+
+def test_evaluating_on_nothing_or_on_foreign_classes_is_refused(
+    trained: tuple[TrainingReport, list[TrainingEvent]], data: Path
+) -> None:
+    classifier = trained[0].classifier
+    with pytest.raises(ValueError, match="no images"):
+        evaluate(classifier, [])
+    sample = replace(load_dataset(data).samples[0], label="rust")
+    with pytest.raises(ValueError, match="does not know the class 'rust'"):
+        evaluate(classifier, [sample])
+
+
+def test_an_epoch_is_drawn_by_root_of_count_and_uses_images_up_before_repeating() -> None:
+    labels = np.array([0] * 90 + [1] * 10)
+    weights = class_weights(labels, 2)
+    assert weights[1] / weights[0] == pytest.approx(3.0)
+    assert weights[labels].mean() == pytest.approx(1.0)
+    drawn = np.concatenate([draw_epoch(labels, 2, 25, np.random.default_rng(seed)).ravel() for seed in range(40)])
+    assert (labels[drawn] == 1).mean() == pytest.approx(0.25, abs=0.02)
+    one = draw_epoch(labels, 2, 25, np.random.default_rng(0))
+    assert one.shape == (4, 25)
+    for label in (0, 1):
+        counts = np.bincount(one[labels[one] == label], minlength=100)[labels == label]
+        assert counts.max() - counts.min() <= 1
+
+
+def test_augmentation_repeats_by_seed_keeps_the_picture_and_flips_only_when_told() -> None:
+    picture = np.full((64, 64, 3), 60, np.uint8)
+    picture[8:24, 8:24] = 200  # top left
+    for flips in (False, True):
+        one, two = (augmentation(flips=flips, fill=(127.0,) * 3, seed=3) for _ in range(2))
+        corners = []
+        for _ in range(60):
+            changed = one(picture)
+            np.testing.assert_array_equal(changed, two(picture))
+            assert changed.shape == picture.shape
+            assert changed.dtype == np.uint8
+            middle = changed[6:-6, 6:-6, 1].astype(float)
+            y, x = np.argwhere(middle > (middle.min() + middle.max()) / 2).mean(axis=0)
+            corners.append((bool(y < 26), bool(x < 26)))
+        assert (set(corners) == {(True, True)}) != flips
+
+
+def test_an_image_is_read_once_and_fitted_as_in_service(data: Path) -> None:
+    samples = load_dataset(data).samples[:3]
+    preprocessing = Preprocessing("letterbox", (48, 48), (127.0,) * 3, (128.0,) * 3)
+    part = FittedImages(samples, ("bright", "good"), preprocessing)
+    inputs, labels = part.batch([0, 2])
+    assert labels.tolist() == [0, 0]
+    with Image.open(samples[2].path) as image:
+        expected, _ = preprocessing.apply(np.repeat(np.asarray(image)[..., None], 3, axis=2))
+    torch.testing.assert_close(inputs[1], expected, rtol=0, atol=0)
+    samples[2].path.rename(samples[2].path.with_suffix(".away"))
+    try:
+        torch.testing.assert_close(part.batch([2])[0][0], expected, rtol=0, atol=0)
+    finally:
+        samples[2].path.with_suffix(".away").rename(samples[2].path)
+
+
+@pytest.mark.slow
+def test_the_demonstration_set_is_learnt_to_94_percent(tmp_path: Path) -> None:
+    write_synthetic_steel(tmp_path / "steel", per_class=120, size=256, seed=0)
+    report = train(TrainingRequest(tmp_path / "steel", tmp_path / "model", size=(160, 160), epochs=4))
+    assert report.test.images >= 120
+    assert report.test.balanced_accuracy >= 0.94
+    assert report.test.calibration_error < 0.08
+
+
+@pytest.mark.slow
+def test_real_magnetic_tiles_seen_under_another_exposure_are_known(tmp_path: Path) -> None:
+    """Split by tile, few tiles of a defect class are left to learn from; far better than chance it must be."""
+    data = real_data("magnetic-tile")
+    report = train(TrainingRequest(data, tmp_path / "model", size=(128, 128), epochs=0))
+    assert report.test.balanced_accuracy > 0.4
+    assert report.counts["train"]["Free"] > 500
