@@ -97,10 +97,21 @@ def check_head(name: str) -> None:
     assert head.weight.shape[0] == 3
 
 
-FAMILIES = (
-    "alexnet convnext_tiny densenet121 efficientnet_b0 googlenet inception_v3 mnasnet0_5 mobilenet_v2 resnet18 "
-    "squeezenet1_0 vgg11 vgg11_bn wide_resnet50_2"
-).split()
+FAMILIES = [
+    "alexnet",
+    "convnext_tiny",
+    "densenet121",
+    "efficientnet_b0",
+    "googlenet",
+    "inception_v3",
+    "mnasnet0_5",
+    "mobilenet_v2",
+    "resnet18",
+    "squeezenet1_0",
+    "vgg11",
+    "vgg11_bn",
+    "wide_resnet50_2",
+]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
