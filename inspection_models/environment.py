@@ -12,8 +12,12 @@ _PACKAGES = ("inspection", "torch", "torchvision", "numpy", "opencv-python", "op
 _RELEVANT_CPU_FLAGS = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "sve")
 
 
-def environment() -> dict[str, Any]:
-    """Versions, processor and numerical settings of this process, as a JSON-able mapping with stable keys."""
+def environment(device: str = "cpu") -> dict[str, Any]:
+    """Versions, processor and numerical settings of this process, as a JSON-able mapping with stable keys.
+
+    Args:
+        device: torch's name of where the model computes.
+    """
     import torch  # noqa: PLC0415
     from PIL import features  # noqa: PLC0415
 
@@ -28,7 +32,20 @@ def environment() -> dict[str, Any]:
         "jpeg_decoder": str(features.version("libjpeg_turbo") or features.version("jpg")),
         "zlib": str(features.version("zlib")),
         "torch_threads": torch.get_num_threads(),
-        "device": "cpu",
+        "device": device,
+        "accelerator": _accelerator(device),
+    }
+
+
+def _accelerator(device: str) -> dict[str, Any] | None:
+    import torch  # noqa: PLC0415
+
+    if not device.startswith("cuda"):
+        return None
+    return {
+        "name": torch.cuda.get_device_name(device),
+        "cuda": torch.version.cuda,
+        "cudnn": str(getattr(torch.backends.cudnn, "version", lambda: None)()),
     }
 
 
