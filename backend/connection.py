@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backend.credentials import WEBHOOK_HEADER
 from backend.label_studio.binding import bind_known
@@ -13,12 +13,15 @@ from backend.label_studio.payloads import ANNOTATION_ACTIONS
 from backend.label_studio.template import labeling_configuration
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from backend.credentials import Credentials
     from backend.label_studio.binding import ClassMapping
     from backend.label_studio.client import LabelStudioClient
     from inspection_models.model_card import ModelCard
 
 BACKEND_TITLE = "Inspection"
+WEBHOOK_PATH = "/webhook"
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,9 @@ def connect(
 ) -> ConnectedProject:
     """Connect a project; safe to repeat, also after the model, the address or the credentials changed.
 
+    An earlier connection of this desk is known by its title, its address and its webhook's header, and is changed in
+    place; other backends and webhooks of the project are left alone.
+
     Raises:
         LabelStudioError: Label Studio refused, or cannot reach the backend.
         LabelingConfigError: the project's labeling configuration cannot be answered.
@@ -71,8 +77,9 @@ def connect(
     config = parse(str(project.get("label_config") or ""))
     binding = bind_known(config, card.classes, card.good_class, mapping)
     backend_url = backend_url.rstrip("/")
-    _connect_backend(client, project_id, backend_url, credentials)
-    _connect_webhook(client, project_id, f"{backend_url}/webhook", credentials)
+    former = _connect_backend(client, project_id, backend_url, credentials)
+    former_webhooks = frozenset(address + WEBHOOK_PATH for address in former)
+    _connect_webhook(client, project_id, backend_url + WEBHOOK_PATH, credentials, former_webhooks)
     return ConnectedProject(
         project_id=project_id,
         title=str(project["title"]),
@@ -82,34 +89,55 @@ def connect(
     )
 
 
-def _connect_backend(client: LabelStudioClient, project_id: int, url: str, credentials: Credentials) -> None:
-    for backend in client.ml_backends(project_id):
-        if str(backend.get("url", "")).rstrip("/") == url:
-            client.update_ml_backend(
-                int(backend["id"]),
-                project=project_id,
-                url=url,
-                title=BACKEND_TITLE,
-                auth_method="BASIC_AUTH",
-                basic_auth_user=credentials.username,
-                basic_auth_pass=credentials.password,
-            )
-            return
-    client.add_ml_backend(project_id, url, BACKEND_TITLE, user=credentials.username, password=credentials.password)
+def _connect_backend(client: LabelStudioClient, project_id: int, url: str, credentials: Credentials) -> frozenset[str]:
+    """Leave exactly one ML backend that is this desk; gives the addresses it was known by.
+
+    Label Studio asks the first backend of a project alone, so one left at a former address would answer for this one.
+    """
+    known = {int(backend["id"]): backend for backend in client.ml_backends(project_id)}
+    ours = [number for number, backend in known.items() if _is_our_backend(backend, url)]
+    if not ours:
+        client.add_ml_backend(project_id, url, BACKEND_TITLE, user=credentials.username, password=credentials.password)
+        return frozenset({url})
+    client.update_ml_backend(
+        ours[0],
+        project=project_id,
+        url=url,
+        title=BACKEND_TITLE,
+        auth_method="BASIC_AUTH",
+        basic_auth_user=credentials.username,
+        basic_auth_pass=credentials.password,
+    )
+    for twin in ours[1:]:
+        client.delete_ml_backend(twin)
+    return frozenset({url, *(_address(known[number]) for number in ours)})
 
 
-def _connect_webhook(client: LabelStudioClient, project_id: int, url: str, credentials: Credentials) -> None:
+def _connect_webhook(
+    client: LabelStudioClient, project_id: int, url: str, credentials: Credentials, former_urls: frozenset[str]
+) -> None:
     """Leave exactly one webhook to this backend: with the token, and for annotations only.
 
     Label Studio adds one by itself when a backend is connected, for every action and without credentials.
     """
-    fields = webhook_fields({WEBHOOK_HEADER: credentials.webhook_token}, ANNOTATION_ACTIONS)
-    ours = [hook for hook in client.webhooks(project_id) if str(hook.get("url", "")).rstrip("/") == url]
+    headers = {WEBHOOK_HEADER: credentials.webhook_token}
+    ours = [hook for hook in client.webhooks(project_id) if _is_our_webhook(hook, former_urls | {url})]
     if not ours:
-        client.add_webhook(
-            project_id, url, headers={WEBHOOK_HEADER: credentials.webhook_token}, actions=ANNOTATION_ACTIONS
-        )
+        client.add_webhook(project_id, url, headers=headers, actions=ANNOTATION_ACTIONS)
         return
-    client.update_webhook(int(ours[0]["id"]), url=url, **fields)
+    client.update_webhook(int(ours[0]["id"]), url=url, **webhook_fields(headers, ANNOTATION_ACTIONS))
     for twin in ours[1:]:
         client.delete_webhook(int(twin["id"]))
+
+
+def _is_our_backend(backend: Mapping[str, Any], url: str) -> bool:
+    return backend.get("title") == BACKEND_TITLE or _address(backend) == url
+
+
+def _is_our_webhook(hook: Mapping[str, Any], urls: frozenset[str]) -> bool:
+    carries_token = any(str(name).lower() == WEBHOOK_HEADER.lower() for name in hook.get("headers") or {})
+    return _address(hook) in urls or (carries_token and _address(hook).endswith(WEBHOOK_PATH))
+
+
+def _address(connected: Mapping[str, Any]) -> str:
+    return str(connected.get("url", "")).rstrip("/")
