@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import os
 import shutil
 import signal
@@ -13,6 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -312,7 +317,7 @@ def test_environments_unused_for_a_month_are_removed_from_the_cache(scripts: dic
 
 def test_the_pinned_sets_agree_with_what_the_product_names() -> None:
     lines = (ROOT / "constraints-label-studio.txt").read_text().splitlines()
-    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    pins = dict(line.partition(";")[0].strip().split("==") for line in lines if not line.startswith("#"))
     from backend.demo.label_studio_server import LABEL_STUDIO_VERSION
 
     assert pins["label-studio"] == LABEL_STUDIO_VERSION
@@ -320,6 +325,36 @@ def test_the_pinned_sets_agree_with_what_the_product_names() -> None:
     product = (ROOT / "constraints.txt").read_text()
     assert "opencv-python==4.12.0.88" in product
     assert "opencv-python-headless==4.12.0.88" in product
+
+
+@pytest.mark.parametrize(
+    ("constraints", "folder"),
+    [("constraints.txt", ".venv"), ("constraints-label-studio.txt", ".venv-label-studio")],
+)
+def test_no_pin_shuts_out_a_python_that_is_supported(constraints: str, folder: str) -> None:
+    site_packages = [str(path) for path in (ROOT / folder).glob("lib/python*/site-packages")]
+    if not site_packages:
+        reason = f"{folder} is not built: run `make environments`"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    needed = {
+        (canonicalize_name(found.metadata["Name"]), Version(found.version).public): found.metadata["Requires-Python"]
+        for found in importlib.metadata.distributions(path=site_packages)
+    }
+    lines = (ROOT / constraints).read_text().splitlines()
+    pins = [Requirement(line) for line in lines if not line.startswith("#")]
+    compared = 0
+    for pin in pins:
+        (release,) = pin.specifier
+        key = (canonicalize_name(pin.name), release.version)
+        compared += key in needed
+        for python in ("3.10", "3.11", "3.12", "3.13"):
+            applies = pin.marker is None or pin.marker.evaluate({"python_version": python})
+            if applies:
+                assert SpecifierSet(needed.get(key) or "").contains(f"{python}.99"), f"{pin} on Python {python}"
+    # An environment of an older Python holds other releases of some.
+    assert compared > len(pins) / 2
 
 
 def test_help_is_what_make_says_first() -> None:
