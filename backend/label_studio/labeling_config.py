@@ -7,6 +7,7 @@ video) is tolerated and left alone. Label Studio's frontend compares tag names w
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -15,7 +16,7 @@ from xml.etree.ElementTree import Element, ParseError  # nosec B405: types only,
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-MAX_CONFIG_CHARACTERS = 1_000_000
+MAX_CONFIG_CHARACTERS = 500_000
 
 ControlKind = Literal["choices", "polygonlabels", "brushlabels", "rectanglelabels", "ellipselabels", "keypointlabels"]
 """A control's type as Label Studio writes it into each result."""
@@ -151,8 +152,10 @@ def _tag(element: Element) -> str:
 
 
 def _named_tags(root: Element) -> frozenset[str]:
-    names = [element.attrib["name"] for element in root.iter() if "name" in element.attrib and _tag(element) != "style"]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    names = Counter(
+        element.attrib["name"] for element in root.iter() if "name" in element.attrib and _tag(element) != "style"
+    )
+    twice = sorted(name for name, count in names.items() if count > 1)
     if twice:
         raise LabelingConfigError(f"the labeling configuration uses these names more than once: {', '.join(twice)}")
     return frozenset(names)

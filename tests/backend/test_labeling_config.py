@@ -98,6 +98,14 @@ def test_refuses_what_it_cannot_answer(text: str, said: str) -> None:
         parse(text)
 
 
+def test_reads_a_configuration_of_very_many_names() -> None:
+    tags = "".join(f'<A name="{number}"/>' for number in range(20_000))
+    form = "<View><Image name='i' value='$i'/><Choices name='c' toName='i'><Choice value='a'/></Choices>{}</View>"
+    assert [control.name for control in parse(form.format(tags)).controls] == ["c"]
+    with pytest.raises(LabelingConfigError, match=r"more than once: 7, i$"):
+        parse(form.format(tags + "<A name='7'/><A name='i'/>"))
+
+
 def test_finds_the_address_in_a_task() -> None:
     assert ImageObject("i", "image").address({"image": " /data/upload/1/a.png "}) == "/data/upload/1/a.png"
     assert ImageObject("i", "part.photo").address({"part": {"photo": "x"}}) == "x"
