@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from backend.label_studio.labeling_config import LabelingConfigError
 from backend.model_loading import ModelUnavailableError
 from backend.routes import health, label_studio
-from backend.security import BodyLimit
+from backend.security import BodyLimit, Door
 from db.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def create_app(desk: Desk) -> FastAPI:
     app.state.desk = desk
     app.include_router(label_studio.router)
     app.include_router(health.router)
-    app.add_middleware(BodyLimit, limit=desk.settings.max_request_bytes)
+    # The last one added sees a request first.
+    app.add_middleware(BodyLimit, limit=desk.settings.max_request_bytes, refused=desk.keep_refused)
+    app.add_middleware(Door, credentials=desk.credentials)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(DatabaseError, _try_later)
     app.add_exception_handler(ModelUnavailableError, _try_later)

@@ -39,7 +39,7 @@ class Decider:
     def __init__(self, pipeline: DecisionPipeline, database: Database) -> None:
         self._pipeline = pipeline
         self._database = database
-        self._environment = environment()
+        self._environment = environment(str(next(pipeline.classifier.network.parameters()).device))
         self._settings = _settings(pipeline, self._environment)
         with database.write() as session:
             model_versions.register(session, _model_version(pipeline.classifier.card))
@@ -109,10 +109,19 @@ def _settings(pipeline: DecisionPipeline, surroundings: dict[str, Any]) -> Decis
     content = _CARD.dump_python(card, mode="json")
     return DecisionSettings(
         method=card.explanation.method,
-        explanation=content["explanation"]["options"],
+        explanation=pipeline.explanation_options,
         thresholds=content["thresholds"],
         batch_shape=(1, 3, *card.preprocessing.size),
-        environment_class=f"{surroundings['machine']}/{surroundings['device']}/torch {surroundings['torch_build']}",
+        environment_class=_environment_class(surroundings),
+    )
+
+
+def _environment_class(surroundings: dict[str, Any]) -> str:
+    """Machines on which the same bits are expected: one build of torch, one kind of processor, as many threads."""
+    flags = "+".join(surroundings["cpu"]["flags"])
+    return (
+        f"{surroundings['machine']}({flags})/{surroundings['device']}/torch {surroundings['torch_build']}/"
+        f"{surroundings['torch_threads']} threads"
     )
 
 

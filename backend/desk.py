@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backend.credentials import Credentials, load_credentials
 from backend.label_studio.client import LabelStudioClient
@@ -16,16 +17,18 @@ from backend.model_loading import ModelLoader, model_version_string
 from backend.predictions import PredictionService
 from backend.reviews import WEBHOOK_JOB, ReviewService
 from backend.worker import QueueWorker
-from db import jobs, migrate
+from db import failures, jobs, migrate
 from db.check import check
 from db.engine import Database
+from db.records import NewFailure
 from inspection_models.model_card import CARD_FILE, read_card
 
 if TYPE_CHECKING:
-    from backend.label_studio.payloads import WebhookRequest
     from backend.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+_PROJECT_FIELDS = ("id", "title", "label_config", "model_version")
 
 
 class Desk:
@@ -93,7 +96,12 @@ class Desk:
 
     def problems(self) -> tuple[str, ...]:
         """What keeps this process from working; empty when it is ready."""
-        return (*self._loader.problems(), *check(self.database).problems)
+        dead = [
+            f"the {thread.name} has ended; restart this process"
+            for thread in self._threads[1:]
+            if not thread.is_alive()
+        ]
+        return (*self._loader.problems(), *dead, *check(self.database).problems)
 
     def binding_problems(self, label_config: str) -> tuple[str, ...]:
         """Which classes a labeling configuration has no words for, a sentence each."""
@@ -103,18 +111,51 @@ class Desk:
             return (str(error),)
         return (*config.notes, *self.predictions.bind(config).unbound)
 
-    def enqueue_webhook(self, request: WebhookRequest) -> bool:
+    def enqueue_webhook(self, body: bytes) -> bool:
         """Write an annotation event down to be worked off; False for events that judge nothing.
+
+        What is no event at all is kept as a failure: Label Studio does not look at the answer.
 
         Raises:
             DatabaseError: it could not be written, so Label Studio must not be told that it was.
         """
-        if request.action not in ANNOTATION_ACTIONS:
+        try:
+            event = event_of(body)
+        except ValueError as error:
+            self._keep_failure(f"a webhook's body is no event of Label Studio's ({error}); annotations may be missing")
+            return False
+        if event["action"] not in ANNOTATION_ACTIONS:
             return False
         with self.database.write() as session:
-            jobs.enqueue(session, WEBHOOK_JOB, request.model_dump(mode="json"))
+            jobs.enqueue(session, WEBHOOK_JOB, event)
         self._worker.wake()
         return True
+
+    def keep_refused(self, path: str) -> None:
+        """Remember that a request was too large to be read."""
+        self._keep_failure(f"a request to {path} was over INSPECTION_MAX_REQUEST_BYTES and was not read")
+
+    def _keep_failure(self, reason: str) -> None:
+        logger.warning("%s", reason)
+        with self.database.write() as session:
+            failures.record(
+                session, NewFailure(kind=WEBHOOK_JOB, reason=reason, instance=self.settings.label_studio_url)
+            )
+
+
+def event_of(body: bytes) -> dict[str, Any]:
+    """A webhook's event without what must not be kept: of its project, which carries tokens, only what is read later.
+
+    Raises:
+        ValueError: no JSON object with an action.
+    """
+    event: Any = json.loads(body)
+    if not isinstance(event, dict) or not isinstance(event.get("action"), str):
+        raise ValueError("it is no JSON object with an action")  # noqa: TRY004 - of the content, not of an argument
+    project = event.get("project")
+    if isinstance(project, dict):
+        event["project"] = {name: project[name] for name in _PROJECT_FIELDS if name in project}
+    return event
 
 
 def image_source(settings: Settings) -> ImageSource:

@@ -45,7 +45,7 @@ class ModelLoader:
         try:
             self._decider = self._load()
             logger.info("model loaded from %s in %.1f s", self._settings.resolved_model, time.perf_counter() - started)
-        except (ValueError, RuntimeError, OSError) as error:
+        except Exception as error:
             self._error = f"the model in {self._settings.resolved_model} cannot be used: {error}"
             logger.exception("the model cannot be loaded")
         finally:
@@ -73,6 +73,8 @@ class ModelLoader:
         from backend.decider import Decider  # noqa: PLC0415
         from backend.pipeline import DecisionPipeline  # noqa: PLC0415
         from inspection_models.classifier import DefectClassifier  # noqa: PLC0415
+        from inspection_models.compute import use_threads  # noqa: PLC0415
 
-        classifier = DefectClassifier.load(self._settings.resolved_model)
+        use_threads(self._settings.threads)
+        classifier = DefectClassifier.load(self._settings.resolved_model, device=self._settings.device)
         return Decider(DecisionPipeline(classifier, max_pixels=self._settings.max_image_pixels), self._database)

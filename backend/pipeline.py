@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from inspection_models.attribution import Attribution, attribute
+from inspection_models.attribution import Attribution, attribute, default_batch_size
 from inspection_models.images import DecodedImage, decode_image
 from inspection_models.regions import Region, regions
 
@@ -70,6 +70,8 @@ class ExplainedImage:
 class DecisionPipeline:
     """Decode, classify, attribute and cut out regions, in this order.
 
+    `explanation_options` are those of the model's own attribution method, with nothing left to a default.
+
     One image is worked on at a time: two at once would only share the same cores, and the batch shape of every forward
     pass stays what the record says it was.
     """
@@ -78,6 +80,13 @@ class DecisionPipeline:
         self.classifier = classifier
         self._max_pixels = max_pixels
         self._turn = threading.Lock()
+        device = next(classifier.network.parameters()).device
+        self.explanation_options: dict[str, Any] = {
+            # Stated, not left to a default: masks scored in batches of another size give other bits.
+            "batch_size": default_batch_size(classifier.preprocessing.size, device),
+            "engine": "torch",
+            **classifier.explanation.options,
+        }
 
     def explain(
         self,
@@ -138,7 +147,7 @@ class DecisionPipeline:
         tensor, _ = self.classifier.preprocessing.apply(pixels)  # (3, H, W)
         own = self.classifier.explanation
         # Another method than the model's own does not know the model's options.
-        options: dict[str, Any] = dict(own.options) if method in (None, own.method) else {}
+        options = self.explanation_options if method in (None, own.method) else {}
         return [
             attribute(
                 self.classifier.network,

@@ -11,7 +11,9 @@ from backend.label_studio.binding import Binding, bind_known
 from backend.label_studio.image_source import ImageSourceError
 from backend.label_studio.labeling_config import LabelingConfigError, parse
 from backend.label_studio.results import ExplainedVerdict, to_prediction, validate
+from backend.model_loading import ModelUnavailableError
 from db import failures, predictions
+from db.errors import DatabaseError
 from db.records import NewFailure, NewPrediction
 from inspection_models.images import ImageError
 
@@ -103,7 +105,15 @@ class PredictionService:
             fetched = self._images.fetch(address, task_id=task_id)
             decision = self._decider().decide(fetched.data)
             prediction = self._prediction(decision, binding, config)
-        except (AnswerError, ImageSourceError, ImageError, LabelingConfigError) as error:
+        except DatabaseError:
+            raise
+        except ModelUnavailableError as error:
+            # The other tasks of the request would only wait for the same model.
+            self._keep_failure(error, task_id, project_id, address)
+            raise
+        except Exception as error:
+            if not isinstance(error, AnswerError | ImageSourceError | ImageError | LabelingConfigError):
+                logger.exception("task %s met what nobody foresaw", task_id)
             self._keep_failure(error, task_id, project_id, address)
             return {}
         if task_id is not None and project_id is not None:

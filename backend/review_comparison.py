@@ -130,6 +130,12 @@ def _find(
     if named:
         defects = named - {binding.good_class}
         if not defects:
+            added = {change.label_after for change in changes if change.kind == "added"} & (
+                drawn - {binding.good_class}
+            )
+            if label_predicted == binding.good_class and len(added) >= 1:
+                label = next(iter(added)) if len(added) == 1 else None
+                return _Finding(is_good=False, label=label, reason="a defect was drawn while good stayed ticked")
             return _Finding(is_good=True, label=binding.good_class)
         if len(defects) < len(named):
             return _Finding(None, text, f"the choices '{text}' say good and a defect at once")

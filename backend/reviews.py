@@ -35,6 +35,14 @@ _ACTIONS: Mapping[str, Action] = {
 }
 
 
+# A deletion may overtake the event that tells of what was deleted; after these attempts it is kept without.
+_PATIENCE_ATTEMPTS = 4
+
+
+class OvertakenError(RuntimeError):
+    """An event came before the one it builds upon; to be tried again later."""
+
+
 class ReviewService:
     """Turns annotation events into reviews.
 
@@ -60,7 +68,9 @@ class ReviewService:
             action = _ACTIONS[request.action]
         except (ValidationError, KeyError) as error:
             raise JobRefusedError(f"this is no annotation event: {error}") from error
-        judged = [self._review(request, annotation, action, job.payload_sha256) for annotation in request.annotations]
+        if not request.annotations:
+            raise JobRefusedError(f"the event {request.action} names no annotation")
+        judged = [self._review(request, annotation, action, job) for annotation in request.annotations]
 
         def effect(session: Session) -> None:
             for review, user in judged:
@@ -72,10 +82,10 @@ class ReviewService:
         return effect
 
     def _review(
-        self, request: WebhookRequest, annotation: Annotation, action: Action, payload_sha256: str
+        self, request: WebhookRequest, annotation: Annotation, action: Action, job: Job
     ) -> tuple[NewReview, int | None]:
         if action == "deleted":
-            return self._deletion(request, annotation, payload_sha256), annotation.updated_by or annotation.completed_by
+            return self._deletion(request, annotation, job), annotation.updated_by or annotation.completed_by
         task_id = annotation.task if annotation.task is not None else next((task.id for task in request.tasks), None)
         final = annotation.result or []
         review = NewReview(
@@ -86,14 +96,14 @@ class ReviewService:
             action=action,
             regions_final=[item for item in final if item.get("type") != "choices"],
             result_sha256=canonical_sha256(final),
-            lead_time_s=annotation.lead_time,
+            lead_time_s=annotation.lead_time if (annotation.lead_time or 0) >= 0 else None,
             ground_truth=annotation.ground_truth,
             was_cancelled=annotation.was_cancelled,
             parent_prediction=annotation.parent_prediction,
             parent_annotation=annotation.parent_annotation,
             annotation_created_at=annotation.created_at,
             annotation_updated_at=annotation.updated_at,
-            payload_sha256=payload_sha256,
+            payload_sha256=job.payload_sha256,
         )
         user = annotation.updated_by if action == "updated" else annotation.completed_by
         return self._compared(review, request, annotation), user if user is not None else annotation.completed_by
@@ -136,16 +146,18 @@ class ReviewService:
             raise JobRefusedError(f"the project's labeling configuration cannot be read: {error}") from error
         return bind_known(config, model.classes, model.good_class, self._mapping)
 
-    def _deletion(self, request: WebhookRequest, annotation: Annotation, payload_sha256: str) -> NewReview:
+    def _deletion(self, request: WebhookRequest, annotation: Annotation, job: Job) -> NewReview:
         """Label Studio names a deleted annotation by its number alone; what it judged is known from its last review."""
         with self._database.read() as session:
             last = reviews.latest_for_annotation(session, instance=self._instance, annotation_id=annotation.id)
+        if last is None and job.attempts < _PATIENCE_ATTEMPTS:
+            raise OvertakenError(f"annotation {annotation.id} was deleted, and nothing is known of it yet")
         return NewReview(
             instance=self._instance,
             project_id=request.project_id or (last.project_id if last else 0),
             annotation_id=annotation.id,
             action="deleted",
-            payload_sha256=payload_sha256,
+            payload_sha256=job.payload_sha256,
             task_id=last.task_id if last else None,
             decision_id=last.decision_id if last else None,
             prediction_id=last.prediction_id if last else None,
@@ -156,10 +168,19 @@ class ReviewService:
 def _judged_prediction(
     session: Session, instance: str, task_id: int | None, annotation: Annotation
 ) -> Prediction | None:
-    """What the inspector had before them: the prediction that Label Studio names, by its version, else the task's last
-    one before the annotation was made."""
+    """What the inspector had before them: the prediction that Label Studio names, by its content, else by its version,
+    else the task's last one before the annotation was made."""
     if task_id is None:
         return None
+    if annotation.prediction is not None:
+        shown = predictions.latest_for_task(
+            session,
+            instance=instance,
+            task_id=task_id,
+            result_sha256=canonical_sha256(annotation.prediction.result),
+        )
+        if shown is not None:
+            return shown
     if annotation.prediction is not None and annotation.prediction.model_version:
         shown = predictions.latest_for_task(
             session, instance=instance, task_id=task_id, model_version=annotation.prediction.model_version

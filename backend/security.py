@@ -7,34 +7,44 @@ import binascii
 import hmac
 from typing import TYPE_CHECKING
 
+import anyio.to_thread
 from fastapi import HTTPException, status
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
 
 from backend.credentials import WEBHOOK_HEADER, Credentials
 
 if TYPE_CHECKING:
-    from starlette.datastructures import Headers
+    from collections.abc import Callable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_OPEN = frozenset({"/health", "/livez", "/readyz"})
+_REFUSAL = "wrong or missing credentials; run `inspection connect` to tell Label Studio this backend's credentials"
+_CHALLENGE = {"WWW-Authenticate": 'Basic realm="inspection"'}
 
-def require_basic(headers: Headers, credentials: Credentials) -> None:
-    """Let a caller with the right user and password pass.
 
-    Raises:
-        HTTPException: 401, whatever was wrong with the header.
+class Door:
+    """ASGI middleware that looks at a request's credentials before anything of its body is read.
+
+    Probes are open; a webhook may show its token; everything else needs user and password.
     """
-    if not _basic_matches(headers.get("authorization", ""), credentials):
-        raise _refusal()
 
+    def __init__(self, app: ASGIApp, credentials: Credentials) -> None:
+        self._app = app
+        self._credentials = credentials
 
-def require_webhook_sender(headers: Headers, credentials: Credentials) -> None:
-    """Let a webhook with the right token, or a caller with the right user and password, pass.
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve or refuse one request."""
+        if scope["type"] != "http" or scope["path"] in _OPEN or self._may_enter(scope["path"], Headers(scope=scope)):
+            await self._app(scope, receive, send)
+            return
+        refusal = JSONResponse({"detail": _REFUSAL}, status_code=401, headers=_CHALLENGE)
+        await refusal(scope, receive, send)
 
-    Raises:
-        HTTPException: 401.
-    """
-    if _equal(headers.get(WEBHOOK_HEADER, ""), credentials.webhook_token):
-        return
-    require_basic(headers, credentials)
+    def _may_enter(self, path: str, headers: Headers) -> bool:
+        has_token = path == "/webhook" and _equal(headers.get(WEBHOOK_HEADER, ""), self._credentials.webhook_token)
+        return has_token or _basic_matches(headers.get("authorization", ""), self._credentials)
 
 
 def _basic_matches(header: str, credentials: Credentials) -> bool:
@@ -54,20 +64,16 @@ def _equal(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), expected.encode("utf-8"))
 
 
-def _refusal() -> HTTPException:
-    return HTTPException(
-        status.HTTP_401_UNAUTHORIZED,
-        "wrong or missing credentials; run `inspection connect` to tell Label Studio this backend's credentials",
-        headers={"WWW-Authenticate": 'Basic realm="inspection"'},
-    )
-
-
 class BodyLimit:
-    """ASGI middleware that refuses a request body over `limit` bytes, announced or not, with 413."""
+    """ASGI middleware that refuses a request body over `limit` bytes, announced or not, with 413.
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    `refused` hears the path of each such request, so that what was sent there is at least known to be missing.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, refused: Callable[[str], None]) -> None:
         self._app = app
         self._limit = limit
+        self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -76,7 +82,9 @@ class BodyLimit:
             return
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > self._limit:
-            await self._refuse(send)
+            await anyio.to_thread.run_sync(self._refused, scope["path"])
+            refusal = JSONResponse({"detail": self._reason}, status_code=413)
+            await refusal(scope, receive, send)
             return
         received = 0
 
@@ -85,15 +93,12 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._limit:
-                raise HTTPException(
-                    status.HTTP_413_CONTENT_TOO_LARGE, f"the request is larger than {self._limit} bytes"
-                )
+                await anyio.to_thread.run_sync(self._refused, scope["path"])
+                raise HTTPException(status.HTTP_413_CONTENT_TOO_LARGE, self._reason)
             return message
 
         await self._app(scope, counted, send)
 
-    async def _refuse(self, send: Send) -> None:
-        body = f'{{"detail":"the request is larger than {self._limit} bytes"}}'.encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": 413, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+    @property
+    def _reason(self) -> str:
+        return f"the request is larger than {self._limit} bytes (INSPECTION_MAX_REQUEST_BYTES)"

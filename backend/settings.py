@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,13 +18,21 @@ class Settings(BaseSettings):
     Every secret can also come from a file: `INSPECTION_PASSWORD_FILE=/run/secrets/password` sets `password`.
     """
 
-    model_config = SettingsConfigDict(env_prefix="INSPECTION_", extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="INSPECTION_", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     data_dir: Path = Field(default=DEFAULT_DATA_DIR, description="Folder for the embedded database and credentials.")
     database_url: SecretStr | None = Field(default=None, description="SQLAlchemy URL; SQLite in `data_dir` if unset.")
     database_url_file: Path | None = None
     model: Path | None = Field(default=None, description="Model directory; `data_dir/model` if unset.")
 
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?|mps)$", description="Where the model computes.")
+    threads: int = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        description="Threads of a forward pass; recorded, as another number gives other bits.",
+    )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=9090, ge=1, le=65535)
     username: str = Field(default="inspection", min_length=1, description="Basic-auth user for Label Studio's calls.")
@@ -75,6 +84,8 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"INSPECTION_{name.upper()}_FILE names {file}, which cannot be read ({error.strerror})"
                 ) from error
+            if not values[name]:
+                raise ValueError(f"INSPECTION_{name.upper()}_FILE names {file}, which is empty")
         return values
 
     @property

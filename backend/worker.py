@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from db import failures, jobs
 from db.engine import Database
-from db.errors import DatabaseError, LeaseLostError
+from db.errors import (
+    DatabaseBusyError,
+    DatabaseError,
+    DatabaseFullError,
+    DatabaseReadOnlyError,
+    DatabaseUnreachableError,
+    InvalidRecordError,
+    LeaseLostError,
+)
 from db.records import NewFailure
 
 if TYPE_CHECKING:
@@ -32,6 +40,10 @@ Handler: TypeAlias = "Callable[[Job], Effect]"
 _LEASE = timedelta(seconds=60)
 _POLL_SECONDS = 1.0
 _DATABASE_AWAY_SECONDS = 5.0
+
+
+# These pass by themselves or with an operator's help; any other error is the job's own.
+_AWAY = (DatabaseUnreachableError, DatabaseBusyError, DatabaseFullError, DatabaseReadOnlyError)
 
 
 class JobRefusedError(ValueError):
@@ -65,6 +77,10 @@ class QueueWorker:
             except DatabaseError as error:
                 logger.warning("the queue waits: %s", error)
                 patience = _DATABASE_AWAY_SECONDS
+            except Exception:
+                # The thread must outlive whatever happens to one job; that job comes back when its lease has run out.
+                logger.exception("the queue's worker met what it does not know, and goes on")
+                patience = _DATABASE_AWAY_SECONDS
             self._wake.wait(patience)
             self._wake.clear()
 
@@ -85,9 +101,9 @@ class QueueWorker:
                 jobs.complete(session, job)
         except LeaseLostError as error:
             logger.warning("%s", error)
-        except DatabaseError:
+        except _AWAY:
             raise
-        except JobRefusedError as error:
+        except (JobRefusedError, InvalidRecordError) as error:
             self._give_back(job, error, retry=False)
         except Exception as error:
             logger.exception("job %s (%s) failed", job.job_id, job.kind)

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 
+from db import failures
 from db.errors import LeaseLostError
 from db.keys import sha256_hex
-from db.records import Job, JobState, QueueDepth
+from db.records import Job, JobState, NewFailure, QueueDepth
 from db.schema import JobRow
 from db.types import new_id, utc_now
 
@@ -102,6 +103,7 @@ def claim(
         row.state, row.finished_at = "failed", now
         row.error = f"its worker vanished {row.attempts} times without a word; last seen: {row.lease_owner}"
         row.lease_owner = row.lease_expires_at = None
+        failures.record(session, NewFailure(kind=row.kind, reason=row.error, detail=f"job {row.job_id}"))
         session.flush()
     return None
 
@@ -116,12 +118,22 @@ def renew(session: Session, job: Job, *, lease: timedelta, now: datetime | None 
 
 
 def complete(session: Session, job: Job) -> None:
-    """Settle a job as done, in the unit of work that holds its effect.
+    """Settle a job as done, in the unit of work that holds its effect; of its payload only the hash stays.
 
     Raises:
         LeaseLostError: it is no longer this worker's; let the error undo the unit of work.
     """
-    _settle(session, job, state="done", lease_owner=None, lease_expires_at=None, error=None, finished_at=utc_now())
+    # What was done stands in the record; its message, which names a person by number, need not be kept beside it.
+    _settle(
+        session,
+        job,
+        state="done",
+        payload="null",
+        lease_owner=None,
+        lease_expires_at=None,
+        error=None,
+        finished_at=utc_now(),
+    )
 
 
 def fail(session: Session, job: Job, error: str, *, retry: bool = True, now: datetime | None = None) -> JobState:

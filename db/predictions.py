@@ -57,14 +57,22 @@ def find(session: Session, prediction_id: UUID) -> Prediction | None:
 
 
 def latest_for_task(
-    session: Session, *, instance: str, task_id: int, before: datetime | None = None, model_version: str | None = None
+    session: Session,
+    *,
+    instance: str,
+    task_id: int,
+    before: datetime | None = None,
+    model_version: str | None = None,
+    result_sha256: str | None = None,
 ) -> Prediction | None:
-    """What was last sent for a task; last before an instant; last under a model version as told to Label Studio."""
+    """What was last sent for a task: at all, before an instant, under a model version, or with a certain result."""
     statement = select(PredictionRow).where(PredictionRow.instance == instance, PredictionRow.task_id == task_id)
     if before is not None:
         statement = statement.where(PredictionRow.sent_at < before)
     if model_version is not None:
         statement = statement.where(PredictionRow.model_version == model_version)
+    if result_sha256 is not None:
+        statement = statement.where(PredictionRow.result_sha256 == result_sha256)
     row = session.scalar(statement.order_by(PredictionRow.sent_at.desc(), PredictionRow.prediction_id.desc()).limit(1))
     return None if row is None else _record(row)
 

@@ -46,7 +46,7 @@ def predict(
         numbers = ", ".join(map(str, done.unanswered[:20]))
         console.print(
             f"{len(done.unanswered)} tasks have none (numbers {numbers}{' …' if len(done.unanswered) > 20 else ''}); "
-            "their reasons are in the table `failure` and in the backend's log",
+            "`inspection failures` says why",
             style="red",
         )
     return 1 if done.unanswered else 0

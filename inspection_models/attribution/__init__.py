@@ -5,6 +5,7 @@ from inspection_models.attribution.errors import AttributionError, NetworkError
 from inspection_models.attribution.fusion import render_map
 from inspection_models.attribution.methods import METHODS, attribute
 from inspection_models.attribution.request import Attribution
+from inspection_models.attribution.sise import default_batch_size
 
 __all__ = [
     "METHODS",
@@ -14,5 +15,6 @@ __all__ = [
     "NetworkError",
     "attribute",
     "convolutional_blocks",
+    "default_batch_size",
     "render_map",
 ]

@@ -150,6 +150,112 @@ def test_hostile_configuration_is_a_clear_400(client: TestClient) -> None:
     assert "DOCTYPE" in response.json()["detail"]
 
 
+def test_credentials_come_before_anything_of_the_body(client: TestClient) -> None:
+    for path in ("/predict", "/setup", "/webhook"):
+        assert client.post(path, content=b"{" * 100).status_code == 401
+    assert client.get("/openapi.json").status_code == 401
+    assert client.get("/nowhere").status_code == 401
+
+
+def test_what_nobody_foresaw_costs_one_image_only_and_is_kept(
+    client: TestClient, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from backend import pipeline
+
+    asked = []
+
+    def sometimes(*arguments: object, **options: object) -> object:
+        asked.append(1)
+        if len(asked) == 2:
+            raise RuntimeError("out of memory")
+        return original(*arguments, **options)
+
+    original = pipeline.attribute
+    monkeypatch.setattr(pipeline, "attribute", sometimes)
+    monkeypatch.setattr(pipeline, "_WORTH_EXPLAINING", 2.0)
+    results = predict(client, [desks.task(n, f"{n}.png") for n in range(3)])
+    assert [bool(r) for r in results] == [True, False, True]
+    with desk.database.read() as session:
+        [failure] = failures.recent(session, kind="predict")
+    assert (failure.task_id, failure.detail) == (1, "RuntimeError")
+    assert "out of memory" in failure.reason
+
+
+def test_a_webhook_that_cannot_be_read_leaves_a_trace(client: TestClient, desk: Desk) -> None:
+    for body in (b"{", b"[]", b'{"no": "action"}'):
+        response = client.post("/webhook", content=body, headers={WEBHOOK_HEADER: desks.TOKEN})
+        assert response.json() == {"status": "ignored"}
+    odd = {"action": "ANNOTATION_CREATED", "annotation": {"id": "x", "result": 5}, "project": {"id": 1}}
+    none = {"action": "ANNOTATIONS_CREATED", "annotation": []}
+    for event in (odd, none):
+        send(client, event)
+    wait_for(lambda: queue_is_empty(desk))
+    with desk.database.read() as session:
+        kept = failures.recent(session, kind="webhook")
+    assert len(kept) == 5
+    assert {"JobRefusedError" in one.reason for one in kept} == {True, False}
+
+
+def test_tokens_in_an_event_are_not_kept(client: TestClient, desk: Desk) -> None:
+    event = {"action": "ANNOTATION_CREATED", "annotation": [], "project": {"id": 1, "token": "s3cret", "x": {"y": 1}}}
+    send(client, event)
+    wait_for(lambda: queue_is_empty(desk))
+    with desk.database.read() as session:
+        [job] = jobs.failed(session)
+    assert "s3cret" not in json.dumps(job.payload)
+
+
+def test_an_impossible_time_does_not_lose_the_review(client: TestClient, desk: Desk) -> None:
+    [answer] = predict(client, [desks.task(1, "0.png")])
+    send(client, webhook("ANNOTATION_CREATED", answer, lead_time=-1.0))
+    wait_for(lambda: reviews_of(desk))
+    assert reviews_of(desk)[0].lead_time_s is None
+
+
+def test_a_deletion_that_overtook_its_annotation_finds_it(client: TestClient, desk: Desk) -> None:
+    [answer] = predict(client, [desks.task(1, "0.png")])
+    send(client, webhook("ANNOTATIONS_DELETED", answer))
+    send(client, webhook("ANNOTATION_CREATED", answer))
+    wait_for(lambda: len(reviews_of(desk)) == 2)
+    assert len({r.decision_id for r in reviews_of(desk)}) == 1
+
+
+def test_a_defect_drawn_on_a_part_called_good_is_missed(tmp_path: Path, files: dict[str, bytes]) -> None:
+    model = desks.write_model(tmp_path / "good", favourite="good")
+    with desks.image_server(files) as url:
+        desk = desks.open_desk(desks.settings_for(tmp_path, model, url))
+        with TestClient(create_app(desk)) as client:
+            [answer] = predict(client, [desks.task(1, "0.png")])
+            assert [item["type"] for item in answer["result"]] == ["choices"]
+            body = webhook("ANNOTATION_CREATED", answer)
+            drawn = {
+                "id": "mine", "from_name": "where", "to_name": "img", "type": "polygonlabels",
+                "original_width": 48, "original_height": 32, "image_rotation": 0,
+                "value": {"points": [[10, 10], [40, 10], [40, 40]], "polygonlabels": ["Crack"], "closed": True},
+            }  # fmt: skip
+            body["annotation"]["result"] = [*answer["result"], drawn]
+            send(client, body)
+            wait_for(lambda: reviews_of(desk))
+            [review] = reviews_of(desk)
+            assert (review.outcome, review.label_final) == ("missed", "crack")
+
+
+def test_a_model_that_cannot_be_loaded_is_not_ready(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ImportError("libGL.so.1: cannot open shared object file")
+
+    monkeypatch.setattr("inspection_models.classifier.DefectClassifier.load", broken)
+    desk = desks.open_desk(desks.settings_for(tmp_path, model, "http://127.0.0.1:1"))
+    with TestClient(create_app(desk)) as client:
+        wait_for(lambda: "still" not in client.get("/readyz").text)
+        assert client.get("/readyz").status_code == 503
+        assert "libGL" in client.get("/readyz").text
+        body = {"tasks": [desks.task(1, "0.png")], "project": "1", "label_config": desks.CONFIG}
+        assert client.post("/predict", json=body, auth=AUTH).status_code in (200, 503)
+
+
 def test_nonsense_is_a_clear_422_without_traceback(client: TestClient) -> None:
     response = client.post("/predict", content=b"{", auth=AUTH)
     assert response.status_code == 422

@@ -37,7 +37,9 @@ def test_wrong_use_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixture
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "explain", "serve", "worker", "connect", "predict", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["demo", "train", "explain", "serve", "worker", "connect", "predict", "failures", "doctor"]
+)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([command, "--help"]) == 0
     assert len(capsys.readouterr().out) > 200
@@ -206,3 +208,51 @@ def test_the_environment_names_what_could_change_bits() -> None:
     assert json.loads(json.dumps(found)) == found
     assert found["packages"]["torch"]
     assert found == environment.environment()
+
+
+def test_failures_are_shown_and_failed_webhooks_start_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from datetime import timedelta
+
+    from db import failures, jobs
+    from db.engine import Database
+    from db.records import NewFailure
+
+    assert run(["db", "upgrade"]) == 0
+    database = Database(f"sqlite:///{tmp_path / 'data' / 'inspection.db'}")
+    with database.write() as session:
+        failures.record(session, NewFailure(kind="predict", reason="the image is torn", task_id=7))
+        jobs.enqueue(session, "webhook", {})
+        job = jobs.claim(session, owner="w", lease=timedelta(minutes=1))
+        assert job is not None
+        jobs.fail(session, job, "refused", retry=False)
+    capsys.readouterr()
+    assert run(["failures"]) == 0
+    shown = capsys.readouterr().out
+    assert "torn" in shown
+    assert "1 failed" in shown
+    assert run(["failures", "--retry", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["requeued"] == 1
+    assert told["queue"] == {
+        "queued": 1,
+        "running": 0,
+        "failed": 0,
+        "oldest_waiting_since": told["queue"]["oldest_waiting_since"],
+    }
+    assert told["failures"][0]["task_id"] == 7
+
+
+def test_training_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from inspection_models.data import write_synthetic_steel
+
+    write_synthetic_steel(tmp_path / "steel", per_class=8, size=64, seed=1)
+    arguments = ["--data", str(tmp_path / "steel"), "--out", str(tmp_path / "model"), "--size", "64", "--epochs", "0"]
+    assert run(["train", *arguments, "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["good_class"] == "good"
+    assert len(summary["test"]["confusion"]) == 7
+    assert (tmp_path / "model" / "weights.safetensors").is_file()
+    assert run(["train", *arguments]) == 1
+    assert "holds a model already" in capsys.readouterr().err
+    assert run(["train", *arguments, "--overwrite"]) == 0
+    assert "balanced accuracy" in capsys.readouterr().out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
@@ -10,9 +12,9 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from backend.worker import JobRefusedError, QueueWorker
-from db import failures, jobs
+from db import failures, jobs, reviews
 from db.engine import Database
-from db.records import Job, NewFailure
+from db.records import Job, NewFailure, NewReview
 
 
 def note(session: Session, what: str) -> None:
@@ -120,3 +122,55 @@ def test_a_worker_that_was_too_slow_leaves_no_effect(own: Database) -> None:
 
     assert worker(own, slow).work_off_one()
     assert effects(own) == []
+
+
+def test_a_record_that_breaks_a_rule_is_kept_as_failed_at_once(own: Database) -> None:
+    enqueue(own)
+
+    def impossible(session: Session) -> None:
+        reviews.record(
+            session,
+            NewReview(
+                instance="x", project_id=1, annotation_id=1, action="created", payload_sha256="0" * 64, lead_time_s=-1.0
+            ),
+        )
+
+    assert worker(own, lambda _: impossible).work_off_one()
+    with own.read() as session:
+        assert jobs.depth(session).failed == 1
+        [failure] = failures.recent(session, kind="webhook")
+    assert "lead_time_s" in failure.reason
+
+
+def test_the_worker_outlives_what_it_does_not_know(own: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    enqueue(own)
+    stop = threading.Event()
+    handler = worker(own, lambda _: lambda session: note(session, "done"))
+    work_off, faults = handler.work_off_one, []
+
+    def faulty() -> bool:
+        if not faults:
+            faults.append(1)
+            raise MemoryError
+        return work_off()
+
+    monkeypatch.setattr(handler, "work_off_one", faulty)
+    monkeypatch.setattr("backend.worker._DATABASE_AWAY_SECONDS", 0.01)
+    thread = threading.Thread(target=handler.run, args=(stop,))
+    thread.start()
+    deadline = time.monotonic() + 20
+    while effects(own) != ["done"] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    stop.set()
+    handler.wake()
+    thread.join(timeout=10)
+    assert effects(own) == ["done"]
+
+
+def test_what_is_done_keeps_its_hash_and_not_its_message(own: Database) -> None:
+    enqueue(own, {"annotation": {"completed_by": 7}})
+    assert worker(own, lambda _: lambda _session: None).work_off_one()
+    with own.read() as session:
+        payload, digest = session.execute(text("SELECT payload, payload_sha256 FROM job")).one()
+    assert payload == "null"
+    assert len(digest) == 64
