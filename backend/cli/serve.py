@@ -23,11 +23,14 @@ def serve(
     import uvicorn  # noqa: PLC0415
 
     from backend.app import create_app  # noqa: PLC0415
+    from backend.demo.processes import require_free_port  # noqa: PLC0415
     from backend.desk import Desk  # noqa: PLC0415
     from backend.settings import Settings  # noqa: PLC0415
 
-    _log_to_stderr()
     settings = Settings()
+    # Said before the model is loaded and the database touched, which the desk that listens there may be using.
+    require_free_port(settings.port, "INSPECTION_PORT", settings.host)
+    _log_to_stderr()
     desk = Desk.open(settings, work_off_queue=worker)
     uvicorn.run(create_app(desk), host=settings.host, port=settings.port, log_config=None, timeout_graceful_shutdown=20)
     return 0
