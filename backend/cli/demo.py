@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,7 +41,6 @@ def demo(
 
     Data is kept: the next start goes on where this one stopped. Ctrl-C stops all that was started.
     """
-    from backend.demo.check import check_demo  # noqa: PLC0415
     from backend.demo.progress import DemoProgress  # noqa: PLC0415
     from backend.demo.session import DemoOptions, DemoSession  # noqa: PLC0415
 
@@ -57,17 +55,30 @@ def demo(
     # A supervisor's SIGTERM must stop the children just as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(stderr=True)
-    with DemoSession(options, DemoProgress(console)) as session:
-        if check:
-            summary = check_demo(session)
-            typer.echo(json.dumps(summary, indent=2))
-            return 0 if summary["ok"] else 1
+    session = DemoSession(options, DemoProgress(console))
+    if check:
+        return _check(session)
+    with session:
         _invite(session, console)
         try:
-            threading.Event().wait()
+            session.watch()
         except KeyboardInterrupt:
             console.print("stopping …")
     return 0
+
+
+def _check(session: DemoSession) -> int:
+    """Whatever happens, standard output gets one JSON object."""
+    from backend.demo.check import check_demo  # noqa: PLC0415
+
+    try:
+        with session:
+            summary = check_demo(session)
+    except Exception as error:
+        typer.echo(json.dumps({"ok": False, "error": str(error)}, indent=2))
+        raise
+    typer.echo(json.dumps(summary, indent=2))
+    return 0 if summary["ok"] else 1
 
 
 def _invite(session: DemoSession, console: Console) -> None:

@@ -6,11 +6,14 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from backend.demo.session import uploaded_name
 from backend.label_studio.binding import bind
+from backend.label_studio.errors import LabelStudioError
 from backend.label_studio.labeling_config import parse
 from backend.label_studio.results import validate
 from db import reviews
 from db.engine import Database
+from db.errors import DatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from backend.demo.session import DemoSession
 
 _REVIEW_PATIENCE_SECONDS = 30.0
+# What a verification meets where Label Studio or the database fails it, or answers with something it did not expect.
+_FAULTS = (LabelStudioError, DatabaseError, ValueError, LookupError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,13 @@ def check_demo(session: DemoSession) -> dict[str, Any]:
     steps = []
     for name, verify in verifications:
         started = time.monotonic()
-        ok, found = verify(session)
+        ok, found = _verified(verify, session)
         steps.append(CheckedStep(name, ok, found, round(time.monotonic() - started, 2)))
+    agreement = None
+    try:
+        agreement = _agreement(session)
+    except _FAULTS as error:
+        steps.append(CheckedStep("agreement with truth", False, f"{type(error).__name__}: {error}", 0.0))
     return {
         "ok": all(step.ok for step in steps),
         "steps": [asdict(step) for step in steps],
@@ -60,13 +70,22 @@ def check_demo(session: DemoSession) -> dict[str, Any]:
             for part, figures in session.card.metrics.items()
             if isinstance(figures, dict)
         },
-        "agreement_with_truth": _agreement(session),
+        "agreement_with_truth": agreement,
     }
+
+
+def _verified(verify: Callable[[DemoSession], tuple[bool, str]], session: DemoSession) -> tuple[bool, str]:
+    """A step that could not be carried out is a failed step with its reason; those after it are still tried."""
+    try:
+        return verify(session)
+    except _FAULTS as error:
+        return False, f"{type(error).__name__}: {error}"
 
 
 def _tasks(session: DemoSession) -> tuple[bool, str]:
     count = sum(1 for _ in session.client.tasks(session.project.project_id))
-    return count == len(session.material.images), f"{count} tasks for {len(session.material.images)} images"
+    uploaded = len(session.kept.uploaded)
+    return count == uploaded, f"{count} tasks for {uploaded} uploaded images"
 
 
 def _predictions(session: DemoSession) -> tuple[bool, str]:
@@ -113,7 +132,10 @@ def _retrieve_again(session: DemoSession) -> tuple[bool, str]:
 
 def _review(session: DemoSession) -> tuple[bool, str]:
     """Accept one prediction as it is, as an inspector would, and find the review in SQL."""
-    task = min(session.client.tasks(session.project.project_id), key=lambda one: len(one.get("annotations") or []))
+    predicted = [task for task in session.client.tasks(session.project.project_id) if _ours(task, session)]
+    if not predicted:
+        return False, f"no task has a prediction of {session.model_version} to accept"
+    task = min(predicted, key=lambda one: len(one.get("annotations") or []))
     prediction = _ours(task, session)[0]
     annotation = session.client.create_annotation(
         int(task["id"]), prediction["result"], parent_prediction=prediction["id"], lead_time=1.0
@@ -142,7 +164,7 @@ def _agreement(session: DemoSession) -> dict[str, int] | None:
         return None
     right = total = 0
     for task in session.client.tasks(session.project.project_id):
-        name = str(task["data"]["image"]).rsplit("/", 1)[-1].partition("-")[2]
+        name = uploaded_name(task)
         for prediction in _ours(task, session):
             total += 1
             right += _chosen(prediction) == truth.get(name)

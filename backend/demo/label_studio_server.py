@@ -185,7 +185,7 @@ class LabelStudioServer:
         return made
 
     def _keep_credentials(self, credentials: LabelStudioCredentials) -> None:
-        _write_private(self._credentials_file, json.dumps(asdict(credentials), indent=2) + "\n")
+        write_private(self._credentials_file, json.dumps(asdict(credentials), indent=2) + "\n")
 
     def _lay_out_data(self) -> None:
         """Make the data folder, a new one with the template's database; Label Studio adds a secret key of its own."""
@@ -201,13 +201,19 @@ class LabelStudioServer:
             raise LabelStudioError(f"cannot copy {self._template} to {self._base_dir} ({error.strerror})") from error
 
     def _log_in(self, credentials: LabelStudioCredentials) -> LabelStudioCredentials:
-        """Check the legacy token, and mint a personal access token where none is kept."""
+        """Check the tokens, and mint a personal access token where none is kept.
+
+        The administrator may have switched legacy tokens off; then the personal access token alone has to do.
+        """
         headers = {"Authorization": f"Token {credentials.legacy_token}"}
         with httpx.Client(base_url=self.url, headers=headers, timeout=30.0, trust_env=False) as client:
             try:
-                client.get("/api/current-user/whoami").raise_for_status()
+                answer = client.get("/api/current-user/whoami")
                 if credentials.personal_access_token is not None:
+                    if answer.is_error:
+                        _check_personal_access_token(self.url, credentials.personal_access_token)
                     return credentials
+                answer.raise_for_status()
                 token = _mint_personal_access_token(client)
             except httpx.HTTPError as error:
                 raise LabelStudioError(
@@ -217,6 +223,11 @@ class LabelStudioServer:
         complete = replace(credentials, personal_access_token=token)
         self._keep_credentials(complete)
         return complete
+
+
+def _check_personal_access_token(url: str, token: str) -> None:
+    # Without the legacy token's header: Label Studio refuses a call for a bad one even where none is needed.
+    httpx.post(f"{url}/api/token/refresh/", json={"refresh": token}, timeout=30.0, trust_env=False).raise_for_status()
 
 
 def _mint_personal_access_token(client: httpx.Client) -> str:
@@ -229,7 +240,7 @@ def _mint_personal_access_token(client: httpx.Client) -> str:
     return str(answer.raise_for_status().json()["token"])
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
     """Write a file for its owner's eyes, whole or not at all."""
     temporary = path.with_suffix(".tmp")
     try:

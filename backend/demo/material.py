@@ -12,9 +12,14 @@ from typing import TYPE_CHECKING
 from inspection_models.model_card import CARD_FILE
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from backend.demo.progress import DemoProgress
 
 SYNTHETIC_TITLE = "Synthetic steel strip (demo data)"
+SYNTHETIC_SOURCE = "synthetic"
+# Characters that Label Studio allows a project's title.
+TITLE_LENGTH = 50
 _HEADING = "Which defect, and where?"
 _TRAINING_PER_CLASS = 110
 _INBOX_PER_CLASS = 3
@@ -36,6 +41,7 @@ class DemoMaterial:
     Attributes:
         images: files to upload.
         model: a model directory.
+        source: where the images come from: an absolute folder, or "synthetic".
         title: of the Label Studio project.
         heading: over each task.
         truth: class by file name where it is known; empty for the user's own photographs.
@@ -43,6 +49,7 @@ class DemoMaterial:
 
     images: tuple[Path, ...]
     model: Path
+    source: str
     title: str
     heading: str
     truth: dict[str, str]
@@ -68,11 +75,29 @@ def prepare_material(
                 "--images needs --model: the demo's own model knows only synthetic steel strip; "
                 "train one with `inspection train --data DIR --out MODEL`"
             )
-        return DemoMaterial(_photographs(images), model, f"Inspection of {images.resolve().name}", _HEADING, {})
+        folder = images.resolve()
+        return DemoMaterial(_photographs(images), model, str(folder), _title(folder), _HEADING, {})
     inbox, truth = _synthetic_inbox(directory / "inbox")
     if model is None:
         model = _trained_model(directory, progress)
-    return DemoMaterial(inbox, model, SYNTHETIC_TITLE, f"{SYNTHETIC_TITLE}: which defect, and where?", truth)
+    heading = f"{SYNTHETIC_TITLE}: which defect, and where?"
+    return DemoMaterial(inbox, model, SYNTHETIC_SOURCE, SYNTHETIC_TITLE, heading, truth)
+
+
+def distinct_title(title: str, taken: Collection[str]) -> str:
+    """A title that no project in `taken` has, numbered where need be, as long as Label Studio allows."""
+    candidate, number = title[:TITLE_LENGTH], 1
+    while candidate in taken:
+        number += 1
+        suffix = f" ({number})"
+        candidate = title[: TITLE_LENGTH - len(suffix)] + suffix
+    return candidate
+
+
+def _title(folder: Path) -> str:
+    """Many folders are called inbox: the folder above is named too where there is room."""
+    long = f"Inspection of {folder.parent.name}/{folder.name}"
+    return long if len(long) <= TITLE_LENGTH else f"Inspection of {folder.name}"[:TITLE_LENGTH]
 
 
 def _photographs(folder: Path) -> tuple[Path, ...]:

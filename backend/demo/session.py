@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
+import re
 import sys
 import time
+import unicodedata
+from collections import Counter
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from pydantic import SecretStr
+from urllib.parse import unquote
 
 from backend.connection import ConnectedProject, connect, create_project
 from backend.credentials import load_credentials
-from backend.demo.label_studio_server import LabelStudioServer, prepare_template
-from backend.demo.material import DemoMaterial, prepare_material
+from backend.demo.label_studio_server import LabelStudioServer, prepare_template, write_private
+from backend.demo.material import DemoMaterial, distinct_title, prepare_material
 from backend.demo.processes import ManagedProcess, require_free_port
+from backend.demo.record import DemoRecord, KeptProject, read_record, write_record
 from backend.label_studio.client import LabelStudioClient
 from backend.model_loading import model_version_string
 from backend.retrieval import Retrieval, retrieve
@@ -28,17 +31,38 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
+    from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
     from typing_extensions import Self
 
     from backend.demo.progress import DemoProgress
     from inspection_models.model_card import ModelCard
 
-_STATE_FILE = "demo.json"
+_API_KEY_FILE = "label-studio-api-key"
 _BACKEND_PATIENCE_SECONDS = 120.0
+_WATCH_SECONDS = 1.0
+_UPLOAD_FILES = 20
+# Characters that Label Studio drops from the name of an uploaded file.
+_DROPPED = re.compile(r"[^-\w.]")
 
 
 class DemoError(RuntimeError):
-    """The demo cannot be brought up; the message says what to do."""
+    """The demo cannot be brought up or go on; the message says what to do."""
+
+
+class DemoSettings(Settings):
+    """The desk's settings in the demo: what the demo gives, whatever the user's environment says of another desk."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what the constructor is given."""
+        return (init_settings,)
 
 
 @dataclass(frozen=True)
@@ -86,6 +110,7 @@ class DemoSession:
     def _bring_up(self) -> None:
         options = self._options
         options.directory.mkdir(parents=True, exist_ok=True)
+        self._record = required_record(options)
         # Said before minutes of training, not after.
         require_free_port(options.label_studio_port, "--label-studio-port")
         require_free_port(options.backend_port, "--backend-port")
@@ -105,6 +130,7 @@ class DemoSession:
             )
             self.server.start(progress=tick)
             self._stack.callback(self.server.stop)
+        write_record(options.directory, self._record)
         with self._step("backend", "the inspection desk") as tick:
             self._start_backend(tick)
         self.client = self._stack.enter_context(
@@ -113,7 +139,7 @@ class DemoSession:
         with self._step("project", "project, backend and webhooks connected"):
             self.project = self._connected_project()
         with self._step("upload", "images uploaded"):
-            self.uploaded = self._upload()
+            self._upload()
         with self._step("predict", "images judged and explained") as tick:
             self.retrieval: Retrieval = retrieve(
                 self.client,
@@ -126,48 +152,61 @@ class DemoSession:
     @property
     def settings(self) -> Settings:
         """The desk's settings in this demo."""
-        return Settings(
-            data_dir=self._options.directory / "desk",
-            model=self.material.model,
-            host="127.0.0.1",
-            port=self._options.backend_port,
-            label_studio_url=self.server.url,
-            label_studio_api_key=SecretStr(str(self.server.credentials.personal_access_token)),
-        )
+        return DemoSettings(**self._desk_settings())
+
+    def watch(self) -> None:
+        """Wait as long as Label Studio and the desk run.
+
+        Raises:
+            DemoError: one of them ended.
+        """
+        while True:
+            for name, child in (("Label Studio", self.server), ("the inspection desk", self._desk)):
+                if not child.is_running:
+                    raise DemoError(f"{name} ended; its log {child.log_file} says why, and the rest was stopped")
+            time.sleep(_WATCH_SECONDS)
+
+    def _desk_settings(self) -> dict[str, Any]:
+        return {
+            "data_dir": self._options.directory / "desk",
+            "model": self.material.model,
+            "host": "127.0.0.1",
+            "port": self._options.backend_port,
+            "label_studio_url": self.server.url,
+            "label_studio_api_key_file": self._options.directory / _API_KEY_FILE,
+        }
 
     def _start_backend(self, tick: Any) -> None:
-        settings = self.settings
-        process = ManagedProcess(
+        write_private(self._options.directory / _API_KEY_FILE, f"{self.server.credentials.personal_access_token}\n")
+        outer = {name: value for name, value in os.environ.items() if not name.upper().startswith("INSPECTION_")}
+        given = {f"INSPECTION_{name.upper()}": str(value) for name, value in self._desk_settings().items()}
+        self._desk = ManagedProcess(
             "the inspection desk",
             [sys.executable, "-m", "backend.cli", "serve"],
             log_file=self._options.directory / "desk.log",
-            environment={
-                **{name: value for name, value in os.environ.items() if not name.startswith("INSPECTION_")},
-                "INSPECTION_DATA_DIR": str(settings.data_dir),
-                "INSPECTION_MODEL": str(self.material.model),
-                "INSPECTION_HOST": settings.host,
-                "INSPECTION_PORT": str(settings.port),
-                "INSPECTION_LABEL_STUDIO_URL": settings.label_studio_url,
-                "INSPECTION_LABEL_STUDIO_API_KEY": str(self.server.credentials.personal_access_token),
-            },
+            environment={**outer, **given},
         )
-        process.start()
-        self._stack.callback(process.stop)
-        process.wait_until_healthy(
-            f"http://127.0.0.1:{settings.port}/readyz", timeout=_BACKEND_PATIENCE_SECONDS, progress=tick
+        self._desk.start()
+        self._stack.callback(self._desk.stop)
+        self._desk.wait_until_healthy(
+            f"http://127.0.0.1:{self._options.backend_port}/readyz", timeout=_BACKEND_PATIENCE_SECONDS, progress=tick
         )
 
     def _connected_project(self) -> ConnectedProject:
-        kept = self._state().get("projects", {})
-        project_id = kept.get(self.material.title)
-        known = {int(project["id"]) for project in self.client.projects()}
-        was_created = project_id not in known
-        if was_created:
-            project_id = create_project(self.client, self.material.title, self.card, heading=self.material.heading)
-            self._keep(projects={**kept, self.material.title: project_id})
+        classes = tuple(self.card.classes)
+        kept = self._record.project_for(self.material.source, classes)
+        there = {int(project["id"]) for project in self.client.projects()}
+        was_created = kept is None or kept.project_id not in there
+        if kept is None or was_created:
+            title = (
+                kept.title if kept else distinct_title(self.material.title, {p.title for p in self._record.projects})
+            )
+            number = create_project(self.client, title, self.card, heading=self.material.heading)
+            kept = KeptProject(number, title, self.material.source, classes)
+        self._keep(kept)
         return connect(
             self.client,
-            int(project_id),
+            kept.project_id,
             backend_url=f"http://127.0.0.1:{self._options.backend_port}",
             card=self.card,
             credentials=load_credentials(self.settings),
@@ -175,30 +214,33 @@ class DemoSession:
             was_created=was_created,
         )
 
-    def _upload(self) -> int:
-        """Upload what is not there yet. Label Studio puts eight digits and a hyphen before a file's name."""
-        there = {_original_name(task) for task in self.client.tasks(self.project.project_id)}
-        missing = [image for image in self.material.images if label_studio_name(image.name) not in there]
-        if missing:
-            self.client.import_files(self.project.project_id, missing)
-        return len(missing)
+    def _upload(self) -> None:
+        """Upload what never was; each batch is kept in the record as soon as Label Studio has it."""
+        files = [(path, (path.name, hashlib.sha256(path.read_bytes()).hexdigest())) for path in self.material.images]
+        recorded = set(self.kept.uploaded)
+        # Label Studio may have files that the record lacks, where the demo was ended between the two.
+        unrecorded = Counter(uploaded_name(task) for task in self.client.tasks(self.kept.project_id))
+        unrecorded.subtract(label_studio_name(name) for name, _ in recorded)
+        missing, there = [], []
+        for path, key in files:
+            if key in recorded:
+                continue
+            if unrecorded[label_studio_name(path.name)] > 0:
+                unrecorded[label_studio_name(path.name)] -= 1
+                there.append(key)
+            else:
+                missing.append((path, key))
+        if there:
+            self._keep(replace(self.kept, uploaded=(*self.kept.uploaded, *there)))
+        for start in range(0, len(missing), _UPLOAD_FILES):
+            batch = missing[start : start + _UPLOAD_FILES]
+            self.client.import_files(self.kept.project_id, [path for path, _ in batch])
+            self._keep(replace(self.kept, uploaded=(*self.kept.uploaded, *(key for _, key in batch))))
 
-    def _state(self) -> dict[str, Any]:
-        try:
-            state = json.loads((self._options.directory / _STATE_FILE).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise DemoError(
-                f"{self._options.directory / _STATE_FILE} is damaged; move {self._options.directory} away to begin anew"
-            ) from error
-        return dict(state)
-
-    def _keep(self, **changes: Any) -> None:
-        path = self._options.directory / _STATE_FILE
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({**self._state(), **changes}, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
+    def _keep(self, project: KeptProject) -> None:
+        self.kept = project
+        self._record = self._record.with_project(project)
+        write_record(self._options.directory, self._record)
 
     @contextmanager
     def _step(self, name: str, what: str) -> Iterator[Any]:
@@ -208,14 +250,33 @@ class DemoSession:
         self.timings[name] = round(time.monotonic() - started, 2)
 
 
+def required_record(options: DemoOptions) -> DemoRecord:
+    """The record of the demo in this folder, a new one at its first start.
+
+    Raises:
+        DemoError: it was begun with Label Studio on another port.
+        DemoRecordError: it is damaged.
+    """
+    record = read_record(options.directory)
+    if record is None:
+        return DemoRecord(options.label_studio_port)
+    if record.label_studio_port != options.label_studio_port:
+        raise DemoError(
+            f"the demo in {options.directory} has its Label Studio on port {record.label_studio_port}, and its reviews "
+            f"are bound to that address; give --label-studio-port {record.label_studio_port} or another --directory"
+        )
+    return record
+
+
 def label_studio_name(name: str) -> str:
-    """A file's name as Label Studio keeps it: it drops what is no letter, digit, dot, hyphen or underscore."""
-    return "".join(c for c in name.replace(" ", "_") if c.isalnum() or c in "._-")
+    """A file's name as Label Studio keeps it: spaces become underscores, what is no word character is dropped."""
+    return unicodedata.normalize("NFC", _DROPPED.sub("", name.strip().replace(" ", "_")))
 
 
-def _original_name(task: Mapping[str, Any]) -> str:
+def uploaded_name(task: Mapping[str, Any]) -> str:
+    """The name of a task's uploaded file, without the eight digits and the hyphen that Label Studio puts before it."""
     address = str((task.get("data") or {}).get("image", ""))
-    return address.rsplit("/", 1)[-1].partition("-")[2]
+    return unicodedata.normalize("NFC", unquote(address.rsplit("/", 1)[-1]).partition("-")[2])
 
 
 def _cache_directory() -> Path:

@@ -49,7 +49,7 @@ class DemoPlace:
 
     @property
     def project(self) -> int:
-        return int(next(iter(json.loads((self.directory / "demo.json").read_text())["projects"].values())))
+        return int(json.loads((self.directory / "demo.json").read_text())["projects"][0]["project_id"])
 
     def database(self) -> Database:
         return Database(f"sqlite:///{self.directory / 'desk' / 'inspection.db'}")
@@ -61,8 +61,16 @@ def run_demo(place: DemoPlace, *options: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
 
 
+@dataclass(frozen=True)
+class StandingDemo:
+    """A demo that stands, and what it has printed."""
+
+    process: subprocess.Popen[str]
+    lines: tuple[str, ...]
+
+
 @contextmanager
-def standing_demo(place: DemoPlace) -> Iterator[subprocess.Popen[str]]:
+def standing_demo(place: DemoPlace) -> Iterator[StandingDemo]:
     """The demo while it stands, stopped with Ctrl-C at the end."""
     command = [sys.executable, "-m", "backend.cli", "demo", *place.arguments]
     process = subprocess.Popen(command, cwd=ROOT, text=True, stderr=subprocess.PIPE, start_new_session=True)
@@ -75,7 +83,7 @@ def standing_demo(place: DemoPlace) -> Iterator[subprocess.Popen[str]]:
                 break
         else:
             raise AssertionError("the demo ended before it stood:\n" + "".join(lines))
-        yield process
+        yield StandingDemo(process, tuple(lines))
     finally:
         if process.poll() is None:
             os.kill(process.pid, signal.SIGINT)

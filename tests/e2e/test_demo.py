@@ -48,12 +48,19 @@ def checked(place: DemoPlace) -> dict:
 def standing(place: DemoPlace, checked: dict) -> Iterator[LabelStudioClient]:
     """The demo's second start, on the data of the first."""
     before = census(place)
-    with standing_demo(place) as process:
+    with standing_demo(place) as demo:
         with LabelStudioClient(place.url, str(place.credentials.personal_access_token)) as client:
             assert census(place) == before
+            images = len(json.loads((place.directory / "inbox" / "truth.json").read_text()))
+            assert label_studio_census(client, place) == {
+                "tasks": images, "predictions": images, "annotations": before["review"],
+            }  # fmt: skip
+            assert [line.split()[1] for line in demo.lines if "http://" in line] == [checked["project"]]
+            assert [line.split()[1] for line in demo.lines if "@" in line] == [place.credentials.email]
+            assert sum(place.credentials.password in line for line in demo.lines) == 1
             yield client
-        os.kill(process.pid, signal.SIGINT)
-        assert process.wait(timeout=60) == 0
+        os.kill(demo.process.pid, signal.SIGINT)
+        assert demo.process.wait(timeout=60) == 0
     assert ports_are_free(place)
 
 
@@ -63,6 +70,15 @@ def census(place: DemoPlace) -> dict[str, int]:
     tables = ("decision", "prediction", "review", "failure", "model_version", "visualization_map")
     with place.database().read() as session:
         return {table: session.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() for table in tables}
+
+
+def label_studio_census(client: LabelStudioClient, place: DemoPlace) -> dict[str, int]:
+    tasks = list(client.tasks(place.project))
+    return {
+        "tasks": len(tasks),
+        "predictions": len(client.predictions(place.project)),
+        "annotations": sum(len(task["annotations"]) for task in tasks),
+    }
 
 
 def latest_review(place: DemoPlace, annotation_id: int) -> Review:
@@ -163,7 +179,9 @@ def wait_for_outcome(place: DemoPlace, annotation_id: int, outcome: str) -> None
 def test_a_taken_port_is_one_clear_line(standing: LabelStudioClient, place: DemoPlace) -> None:
     finished = run_demo(place, "--check")
     assert finished.returncode == 1
-    assert finished.stdout == ""
+    told = json.loads(finished.stdout)
+    assert told["ok"] is False
+    assert str(place.label_studio_port) in told["error"]
     [line] = finished.stderr.strip().splitlines()
     assert str(place.label_studio_port) in line
     assert "--label-studio-port" in line
