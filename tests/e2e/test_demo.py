@@ -188,7 +188,7 @@ def test_a_taken_port_is_one_clear_line(standing: LabelStudioClient, place: Demo
 
 
 def test_the_contents_of_the_demo_are_readable_by_their_owner_only(place: DemoPlace, checked: dict) -> None:
-    for name in ("label-studio/administrator.json", "desk/credentials.json"):
+    for name in ("label-studio/administrator.json", "desk/credentials.json", "label-studio-api-key"):
         assert (place.directory / name).stat().st_mode & 0o077 == 0, name
     log = (place.directory / "desk.log").read_text()
     kept = json.loads((place.directory / "desk" / "credentials.json").read_text())
