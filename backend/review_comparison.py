@@ -3,7 +3,8 @@
 The final class is read in this order:
 
 1. from the choices that stand for classes; where a mapping lets several defects share one choice, the labels of the
-   regions decide among them if they name just one, else the predicted class stays if it is among them;
+   regions decide among them if they name just one, else the predicted class stays if it is among them; a defect drawn
+   on a part that the model called good outweighs the tick for good that was there before;
 2. where there is no such choice, from the labels of the regions: the only class they name, else the predicted one if it
    is among them;
 3. with neither, an annotation that changed nothing keeps the predicted class, and where the configuration has no
