@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from backend.settings import Settings
 
@@ -48,7 +49,7 @@ def test_linters_find_nothing(linter: list[str], files: list[Path]) -> None:
     assert answer.returncode == 0, answer.stdout
 
 
-@pytest.mark.parametrize("name", ["compose.yaml", "Dockerfile", ".env.example"])
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.gpu.yaml", "Dockerfile", ".env.example"])
 def test_every_setting_that_is_named_exists(name: str) -> None:
     named = settings_named_in((DEPLOY / name).read_text(encoding="utf-8"))
     assert named
@@ -69,6 +70,25 @@ def test_every_variable_is_explained_in_the_example_and_no_other(compose: dict[s
     used |= {name for name, value in compose["services"]["backend"]["environment"].items() if value is None}
     example = (DEPLOY / ".env.example").read_text(encoding="utf-8")
     assert set(re.findall(r"^(?:# )?([A-Z_]+)=", example, re.MULTILINE)) == used
+
+
+def test_no_setting_is_given_empty(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        for variable, value in service.get("environment", {}).items():
+            if variable.startswith("INSPECTION_") and value is not None:
+                assert re.sub(r"\$\{\w+(:-)?\}", "", value), f"{name}: {variable}"
+    example = (DEPLOY / ".env.example").read_text(encoding="utf-8")
+    assert not re.search(r"^INSPECTION_\w+=\s*$", example, re.MULTILINE)
+
+
+def test_the_gpu_goes_to_the_service_that_is_told_to_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = yaml.safe_load((DEPLOY / "compose.gpu.yaml").read_text(encoding="utf-8"))
+    assert set(loaded["services"]) == {"backend"}
+    backend = loaded["services"]["backend"]
+    assert backend["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
+    for name, value in backend["environment"].items():
+        monkeypatch.setenv(name, value)
+    assert Settings().device == "cuda"
 
 
 def test_every_service_is_confined(compose: dict[str, Any]) -> None:

@@ -49,11 +49,10 @@ def test_the_image_runs_without_root_and_is_asked_for_its_health() -> None:
     assert [rest for keyword, rest in last if keyword == "USER"] == ["10001:10001"]
     assert ("ENTRYPOINT", '["inspection"]') in last
     health = next(rest for keyword, rest in last if keyword == "HEALTHCHECK")
-    path = re.search(r"127\.0\.0\.1:9090(/\w+)", health)
-    assert path is not None
+    assert "127.0.0.1:9090/readyz" in health
     from backend.routes.health import router
 
-    assert path[1] in {getattr(route, "path", "") for route in router.routes}
+    assert "/readyz" in {getattr(route, "path", "") for route in router.routes}
 
 
 def test_the_image_takes_cpu_or_cuda_and_nothing_else(tmp_path: Path) -> None:
