@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,13 +84,11 @@ def _through_label_studio(test: tuple[Sample, ...], model: Path, scratch: Path) 
         by_name[name] = sample
     options = DemoOptions(scratch / "desk", LABEL_STUDIO, free_port(), free_port(), images=photographs, model=model)
     with DemoSession(options, DemoProgress(Console(stderr=True))) as session:
-        started = time.monotonic()
         cases = []
         for task in session.client.tasks(session.project.project_id):
             sample = by_name[str(task["data"]["image"]).rsplit("/", 1)[-1].partition("-")[2]]
             [prediction] = task["predictions"]
             cases.append(_case(sample, prediction))
-        del started
         return cases, round(session.timings["predict"] / len(test), 2)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from pathlib import Path
@@ -103,9 +102,6 @@ def _invite(session: DemoSession, console: Console) -> None:
 
 def _installed_label_studio() -> Path:
     """Label Studio in its own environment beside the product's."""
-    name = os.environ.get("INSPECTION_LABEL_STUDIO_PROGRAM")
-    if name:
-        return Path(name)
     checkout = Path(sys.prefix).parent
     beside = checkout / ".venv-label-studio" / "bin" / "label-studio"
     here = Path.cwd() / ".venv-label-studio" / "bin" / "label-studio"

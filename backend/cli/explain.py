@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from backend.pipeline import ClassExplanation, DecisionPipeline, ExplainedImage
 
 
-class ExplainError(ValueError):
-    """An image could not be explained or its files not be written."""
-
-
 def register(application: typer.Typer) -> None:
     """Add the command."""
     application.command("explain")(explain)

@@ -101,11 +101,6 @@ class LabelStudioClient:
         """Change a project's fields, such as `label_config` or `show_collab_predictions`."""
         return self._api.object("PATCH", f"api/projects/{project_id}/", f"change project {project_id}", json=fields)
 
-    def validate_label_config(self, label_config: str) -> None:
-        """Let Label Studio check a labeling configuration; raises LabelStudioRefusedError with its words."""
-        body = {"label_config": label_config}
-        self._api.call("POST", "api/projects/validate/", "check the labeling configuration", json=body)
-
     def import_files(self, project_id: int, files: Sequence[Path | tuple[str, bytes]]) -> int:
         """Upload images, each as a task; gives the number of tasks made. Files go in batches that Label Studio takes.
 
@@ -126,14 +121,6 @@ class LabelStudioClient:
                 )
             made += len(batch)
         return made
-
-    def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> int:
-        """Add tasks of the form {"data": {…}, "meta": {…}}; gives the number of tasks made."""
-        doing = f"import tasks into project {project_id}"
-        answer = self._api.object(
-            "POST", f"api/projects/{project_id}/import", doing, json=list(tasks), timeout=_LONG_SECONDS, repeat=True
-        )
-        return int(answer.get("task_count", 0))
 
     def tasks(self, project_id: int, *, updated_after: datetime | None = None) -> Iterator[Json]:
         """All tasks of a project with their annotations and predictions in full, by number.

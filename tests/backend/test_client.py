@@ -17,7 +17,6 @@ import pytest
 from backend.label_studio import client as client_module
 from backend.label_studio import errors
 from backend.label_studio.client import LabelStudioClient, webhook_fields
-from backend.label_studio.login import LabelStudioSession
 
 URL = "http://desk.example:8080"
 LEGACY = "0123456789abcdef0123456789abcdef01234567"
@@ -388,7 +387,6 @@ def test_connecting_sends_what_label_studio_needs() -> None:
     assert client.ml_backends(1) == client.webhooks(1) == client.predictions(1) == client.annotations(4) == [{"id": 1}]
     for remove in (client.delete_webhook, client.delete_ml_backend, client.delete_annotation):
         remove(1)
-    client.validate_label_config("<View/>")
 
 
 def test_cookies_are_not_kept() -> None:
@@ -398,59 +396,3 @@ def test_cookies_are_not_kept() -> None:
     client.whoami()
     client.whoami()
     assert all("cookie" not in request.headers for request in desk.requests)
-
-
-class LoginPage:
-    """Label Studio's login form, session and token pages."""
-
-    def __init__(self, *, has_token: bool = False) -> None:
-        self.has_token = has_token
-        self.legacy = False
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        request.read()
-        cookies = request.headers.get("cookie", "")
-        if request.url.path == "/user/login/":
-            headers = {"set-cookie": "csrftoken=form; Path=/"}
-            if request.method == "GET":
-                return httpx.Response(200, text="<form>", headers=headers)
-            form = dict(httpx.QueryParams(request.content.decode()))
-            if form != {"email": "a@b.c", "password": "pw", "csrfmiddlewaretoken": "form"}:
-                return httpx.Response(200, text="The email and password you entered don't match.")
-            jar = [("location", "/"), ("set-cookie", "sessionid=s; Path=/"), ("set-cookie", "csrftoken=inside; Path=/")]
-            return httpx.Response(302, headers=jar)
-        if "sessionid=s" not in cookies:
-            return error(401, "Authentication credentials were not provided.")
-        if request.method == "POST" and request.headers.get("x-csrftoken") != "inside":
-            return error(403, "CSRF Failed: CSRF token missing.")
-        if request.url.path == "/api/token/":
-            if self.has_token:
-                return error(409, "You already have a valid token. Please revoke it before creating a new one.")
-            self.has_token = True
-            return httpx.Response(201, json={"token": PAT})
-        if request.url.path == "/api/jwt/settings":
-            self.legacy = json.loads(request.content)["legacy_api_tokens_enabled"]
-            return httpx.Response(201, json={})
-        return httpx.Response(200, json={"token": LEGACY})
-
-
-def test_signing_in_gives_either_kind_of_key() -> None:
-    page = LoginPage()
-    with LabelStudioSession(URL, "a@b.c", "pw", transport=httpx.MockTransport(page)) as session:
-        assert session.create_personal_access_token() == PAT
-        with pytest.raises(errors.LabelStudioRefusedError, match="already have a valid token") as caught:
-            session.create_personal_access_token()
-        assert caught.value.status == 409
-        session.enable_legacy_tokens()
-        assert page.legacy and session.legacy_token() == LEGACY
-
-
-def test_a_wrong_password_is_told() -> None:
-    with pytest.raises(errors.LabelStudioUnauthorisedError, match="does not accept this email and password"):
-        LabelStudioSession(URL, "a@b.c", "no", transport=httpx.MockTransport(LoginPage()))
-
-
-def test_signing_in_elsewhere_is_told() -> None:
-    elsewhere = httpx.MockTransport(lambda request: httpx.Response(200, text="hello"))
-    with pytest.raises(errors.LabelStudioUnreachableError, match="no login form"):
-        LabelStudioSession(URL, "a@b.c", "pw", transport=elsewhere)
