@@ -147,7 +147,8 @@ def test_database_commands_tell_the_state_and_the_way_out(capsys: pytest.Capture
     assert json.loads(capsys.readouterr().out) == []
 
 
-def test_serve_without_a_model_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_serve_without_a_model_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("INSPECTION_PORT", str(free()))
     assert run(["serve"]) == 1
     assert "not a model directory" in capsys.readouterr().err
 
