@@ -51,8 +51,10 @@ def demo(
         images=images,
         model=model.resolve() if model is not None else None,
     )
-    # A supervisor's SIGTERM must stop the children just as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A supervisor's SIGTERM must stop the children just as Ctrl-C does; and a shell that starts this in the background
+    # hands it an ignored SIGINT, which Python would leave ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     console = Console(stderr=True)
     session = DemoSession(options, DemoProgress(console))
     if check:
