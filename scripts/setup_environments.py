@@ -271,7 +271,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", choices=[*names, "all"], default="all", help="which to build")
     named = parser.parse_args(arguments).names
     chosen = names if "all" in named else named
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell that starts this in the background hands it an ignored SIGINT, which Python would leave ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         set_up([environment for environment in ENVIRONMENTS if environment.name in chosen], Reporter())
     except SetupError as error:

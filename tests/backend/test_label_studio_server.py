@@ -284,7 +284,8 @@ def test_foreign_credentials_are_refused_in_words_and_the_server_is_stopped(inst
     installation.stop()
     file = installation.data_dir / "administrator.json"
     kept = file.read_text()
-    file.write_text(json.dumps({**json.loads(kept), "legacy_token": "0" * 40}))
+    foreign = {"legacy_token": "0" * 40, "personal_access_token": "a.b.c"}
+    file.write_text(json.dumps({**json.loads(kept), **foreign}))
     with pytest.raises(LabelStudioError, match="refuses the credentials"):
         installation.start()
     assert not installation.is_running
