@@ -19,6 +19,7 @@ import pytest
 from backend.demo.label_studio_server import LabelStudioServer
 from backend.demo.processes import ManagedProcess, free_port
 from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.image_source import ImageSource, ImageSourceError
 from backend.label_studio.labeling_config import parse
 from backend.label_studio.results import validate
 from db import reviews
@@ -233,6 +234,23 @@ def test_a_hostile_image_is_kept_as_failure_and_harms_no_other(place: DeskPlace,
         reasons = {f.task_id: f.reason for f in failures.recent(session, kind="predict")}
     assert unanswered in reasons
     assert len(client.predictions(project)) == 1
+
+
+@pytest.mark.parametrize("key", ["personal_access_token", "legacy_token"])
+def test_an_upload_is_read_with_either_kind_of_key(
+    label_studio: LabelStudioServer, client: LabelStudioClient, key: str
+) -> None:
+    project = client.create_project(f"Reads with {key}", BRUSH.replace("$picture", "$image"))["id"]
+    picture = desks.png(33, 21, seed=5)
+    client.import_files(project, [("panel.png", picture)])
+    [task] = client.tasks(project)
+    with (
+        LabelStudioClient(label_studio.url, str(getattr(label_studio.credentials, key))) as reader,
+        ImageSource(label_studio.url, reader.authorization) as source,
+    ):
+        assert source.fetch(task["data"]["image"], task_id=task["id"]).data == picture
+    with ImageSource(label_studio.url, None) as stranger, pytest.raises(ImageSourceError):
+        stranger.fetch(task["data"]["image"], task_id=task["id"])
 
 
 def basic(place: DeskPlace) -> tuple[str, str]:
