@@ -5,7 +5,7 @@ from inspection_models.attribution.errors import AttributionError, NetworkError
 from inspection_models.attribution.fusion import render_map
 from inspection_models.attribution.methods import METHODS, attribute
 from inspection_models.attribution.request import Attribution
-from inspection_models.attribution.sise import default_batch_size
+from inspection_models.attribution.scoring import default_batch_size
 
 __all__ = [
     "METHODS",

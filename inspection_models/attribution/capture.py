@@ -24,12 +24,12 @@ class Capture:
     feature_maps: tuple[Tensor, ...]
     logits: Tensor
 
-    def gradients(self, of: Tensor) -> tuple[Tensor, ...]:
-        """Gradient of the scalar `of` at each block's feature maps; frees the graph.
+    def gradients(self, of: Tensor, *, keep_graph: bool = False) -> tuple[Tensor, ...]:
+        """Gradient of the scalar `of` at each block's feature maps; frees the graph unless it is to be kept.
 
         Raises `AttributionError` where a gradient is not finite or a block has no part in `of`.
         """
-        gradients = torch.autograd.grad(of, self.feature_maps, allow_unused=True)
+        gradients = torch.autograd.grad(of, self.feature_maps, allow_unused=True, retain_graph=keep_graph)
         for block, gradient in zip(self.blocks, gradients, strict=True):
             if gradient is None:
                 raise AttributionError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -13,23 +14,29 @@ Activation = Literal["softmax", "sigmoid"]
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)
 
 
-def probability(logits: Tensor, target: int, activation: Activation) -> Tensor:
-    """Confidence Psi of class `target` for logits [N, classes]: float64 [N] on the CPU, in [0, 1]."""
-    exact = logits.cpu().double()
-    return torch.softmax(exact, dim=1)[:, target] if activation == "softmax" else torch.sigmoid(exact[:, target])
+def confidences(logits: Tensor, targets: Sequence[int], activation: Activation) -> Tensor:
+    """Confidences Psi of the classes `targets` for logits [N, classes]: [N, T] in [0, 1], on the logits' device."""
+    exact = precise(logits)
+    wanted = list(targets)
+    return torch.softmax(exact, dim=1)[:, wanted] if activation == "softmax" else torch.sigmoid(exact[:, wanted])
 
 
 def log_odds(logits: Tensor, target: int, activation: Activation) -> Tensor:
-    """Log-odds ln(Psi / (1 - Psi)) of class `target` for logits [N, classes]: float64 [N] on the CPU.
+    """Log-odds ln(Psi / (1 - Psi)) of class `target` for logits [N, classes]: [N], on the logits' device.
 
     Its gradient is the gradient of the confidence times 1 / (Psi (1 - Psi)), one positive number for the whole image:
     both select the same feature maps, but this one neither underflows nor saturates where Psi is close to 0 or 1.
     """
-    exact = logits.cpu().double()
+    exact = precise(logits)
     if activation == "sigmoid":
         return exact[:, target]
     others = torch.cat((exact[:, :target], exact[:, target + 1 :]), dim=1)
     return exact[:, target] - torch.logsumexp(others, dim=1)
+
+
+def precise(values: Tensor) -> Tensor:
+    """The values in float64, or in float32 on a device that has no float64 (Apple's)."""
+    return values.float() if values.device.type == "mps" else values.double()
 
 
 def check_activation(activation: str, classes: int) -> Activation:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from inspection_models.attribution.errors import AttributionError
 
-Gate = Literal["hard", "soft"]
+Gate = Literal["hard", "soft", "none"]
 GATES: tuple[str, ...] = get_args(Gate)
 
 _BINS = 256
@@ -27,19 +27,19 @@ def render_map(
 ) -> tuple[NDArray[np.float32], tuple[NDArray[np.float32], ...]]:
     """Attribution map and blocks' visualization maps of stored grids.
 
-    `block_grids`: the visualization maps at feature resolution, shallow to deep, [N, h, w] each; `input_size`: the
-    network's input (H, W). Returns the map [N, H, W] in [0, 1], divided by its maximum, and each block's upsampled and
-    min-max normalised map [N, H, W] in [0, 1]. A map without any evidence is zero. Raises `AttributionError` for an
-    unknown gate and for grids that do not belong together.
+    `block_grids`: the visualization maps at feature resolution, shallow to deep, [..., h, w] each; `input_size`: the
+    network's input (H, W). Returns the map [..., H, W] in [0, 1], divided by its maximum, and each block's upsampled
+    and min-max normalised map [..., H, W] in [0, 1]. A map without any evidence is zero. Raises `AttributionError` for
+    an unknown gate and for grids that do not belong together.
     """
     if gate not in GATES:
         raise AttributionError(f"unknown gate {gate!r}: there are {', '.join(GATES)}")
     blocks = [np.asarray(grids, dtype=np.float32) for grids in block_grids]
-    if not blocks or any(grids.ndim != 3 or len(grids) != len(blocks[0]) for grids in blocks):
+    if not blocks or any(grids.ndim < 3 or grids.shape[:-2] != blocks[0].shape[:-2] for grids in blocks):
         raise AttributionError("block_grids must be one array [N, h, w] a block, all for the same N images")
-    maps = np.zeros((len(blocks[0]), *input_size), dtype=np.float32)
+    maps = np.zeros((*blocks[0].shape[:-2], *input_size), dtype=np.float32)
     block_maps = tuple(np.zeros_like(maps) for _ in blocks)
-    for image in range(len(maps)):
+    for image in np.ndindex(maps.shape[:-2]):
         rendered = [visualization_map(grids[image], input_size) for grids in blocks]
         for block, visualization in zip(block_maps, rendered, strict=True):
             block[image] = visualization
@@ -60,17 +60,18 @@ def visualization_map(grid: NDArray[np.float32], input_size: tuple[int, int]) ->
 def fuse(visualization_maps: Sequence[NDArray[np.float64]], gate: Gate) -> NDArray[np.float64]:
     """E = V_1; then for each deeper block E = (E + V_b) * gate(V_b). Maps [H, W] in [0, 1]; the sum is not normalised.
 
-    A constant map says nothing about places: it is zero after normalisation, and its gate is skipped.
+    A constant map says nothing about places: it is zero after normalisation, and its gate is skipped. With the gate
+    "none" the maps are only added.
     """
     fused = visualization_maps[0]
     for deeper in visualization_maps[1:]:
         fused = fused + deeper
-        if deeper.max() > 0:
+        if gate != "none" and deeper.max() > 0:
             fused = fused * gate_map(deeper, gate)
     return fused
 
 
-def gate_map(visualization_map: NDArray[np.float64], gate: Gate) -> NDArray[np.float64]:
+def gate_map(visualization_map: NDArray[np.float64], gate: Literal["hard", "soft"]) -> NDArray[np.float64]:
     """How much of each pixel passes, [H, W] in [0, 1], for a map that is not constant.
 
     "hard", the paper's: 1 where the pixel's bin lies above Otsu's, that is V >= `otsu_threshold`, else 0.

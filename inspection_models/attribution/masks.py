@@ -21,11 +21,12 @@ class AttributionMasks:
 def attribution_masks(feature_maps: Tensor, size: tuple[int, int]) -> AttributionMasks:
     """Masks of `feature_maps` [K, h, w], none of them constant, for an input of `size` (H, W).
 
-    Bilinear with half-pixel centres; minimum, maximum and area are those of the upsampled map. `areas` and `spans` are
-    float64 on the CPU, `values` stay on the device in the maps' own precision.
+    Bilinear with half-pixel centres; minimum, maximum and area are those of the upsampled map. All on the maps' device
+    and in their precision.
     """
-    upsampled = functional.interpolate(feature_maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
-    low, high = torch.aminmax(upsampled.flatten(1), dim=1)
-    spans = high - low
-    values = (upsampled - low[:, None, None]) / spans[:, None, None]
-    return AttributionMasks(values, values.sum(dim=(1, 2)).cpu().double(), spans.cpu().double())
+    with torch.inference_mode():
+        upsampled = functional.interpolate(feature_maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+        low, high = torch.aminmax(upsampled.flatten(1), dim=1)
+        spans = high - low
+        values = upsampled.sub_(low[:, None, None]).div_(spans[:, None, None])
+        return AttributionMasks(values, values.sum(dim=(1, 2)), spans)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from inspection_models.attribution import sise
@@ -25,7 +26,8 @@ class Method:
 
 
 METHODS: Mapping[str, Method] = {
-    "sise": Method(sise.SiseOptions, sise.explain),
+    "sise": Method(sise.SiseOptions, sise.explain_sise),
+    "ada-sise": Method(sise.AdaSiseOptions, sise.explain_ada_sise),
 }
 
 
@@ -35,14 +37,18 @@ def attribute(
     targets: Tensor,
     method: str = "sise",
     activation: str = "softmax",
+    *,
+    watch: Callable[[Attribution], None] | None = None,
     **options: Any,
 ) -> Attribution:
     """Explain which pixels of `inputs` speak for class `targets`, image by image.
 
     `network`: a CNN in evaluation mode that answers [N, C, H, W] with logits [N, classes]; it is left as it was.
-    `inputs`: float [N, C, H, W], already normalised. `targets`: int [N]. `activation`: how logits become confidences,
-    "softmax" or, for classes that do not exclude each other, "sigmoid". `options`: the method's own
-    (`SiseOptions` for "sise"). The same call gives the same bits.
+    `inputs`: float [N, C, H, W], already normalised. `targets`: int [N], or [N, T] for T classes of each image at the
+    cost of the masks that any of them needs. `activation`: how logits become confidences, "softmax" or, for classes
+    that do not exclude each other, "sigmoid". `options`: the method's own, such as `SiseOptions` for "sise".
+    `watch`, for a single image, is called with the best map so far while the method still works; the last one is not
+    among them but returned. The same call gives the same bits.
 
     Raises `AttributionError`, which is a `ValueError`, for an unknown method, activation or option, for inputs or
     targets that do not fit, and where the network's numbers are not finite; `NetworkError`, one of these, for a network
@@ -55,8 +61,15 @@ def attribute(
     ready = checked_inputs(network, inputs)
     traced = trace(network, ready[:1])
     classes = traced.nodes[traced.output].shape[1]
+    if watch is not None and len(ready) > 1:
+        raise AttributionError(f"watch follows one image, not {len(ready)}: explain them one by one")
     request = Request(
-        network, ready, checked_targets(targets, len(ready), classes), check_activation(activation, classes)
+        network,
+        ready,
+        checked_targets(targets, len(ready), classes),
+        several=torch.as_tensor(targets).ndim == 2,
+        activation=check_activation(activation, classes),
+        watch=watch,
     )
     return METHODS[method].explain(request, traced, settings)
 

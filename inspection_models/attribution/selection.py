@@ -1,23 +1,40 @@
-"""Which feature maps are worth a mask (SISE, equations 6 to 8)."""
+"""Which feature maps are worth a mask (SISE, equations 6 to 8; Ada-SISE, arXiv 2102.07799)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from inspection_models.attribution.confidence import precise
+from inspection_models.attribution.fusion import otsu_threshold
+
 _ROUNDING_STEPS = 8
 
 
-def select_channels(feature_maps: Tensor, gradients: Tensor, mu: float) -> Tensor:
-    """Indices of the channels to score, ascending: int64 [K].
+def channel_weights(gradients: Tensor) -> Tensor:
+    """alpha_k, the sum of channel k's gradient, of gradients [C, h, w]: float64 [C] on the CPU."""
+    return precise(gradients).sum(dim=(1, 2)).cpu().double()
 
-    `feature_maps` and `gradients` are [C, h, w]. With alpha_k the sum of channel k's gradient and beta the largest of
-    them, channel k stays iff alpha_k > mu * beta and alpha_k > 0 (the second matters only where no alpha is positive:
-    then none stays). Constant maps are left out: their masks are zero and add nothing.
+
+def above_share(alpha: Tensor, mu: float) -> Tensor:
+    """SISE: channel k stays iff alpha_k > mu * beta and alpha_k > 0, beta being the largest alpha. Bool [C].
+
+    The second matters only where no alpha is positive: then none stays.
     """
-    alpha = gradients.cpu().double().sum(dim=(1, 2))
-    kept = alpha > max(mu * float(alpha.max()), 0.0)
-    return torch.nonzero(kept & ~constant_channels(feature_maps).cpu()).flatten()
+    return alpha > max(mu * float(alpha.max()), 0.0)
+
+
+def above_otsu(alpha: Tensor) -> Tensor:
+    """Ada-SISE: of the positive alpha, divided by the largest, those above their own Otsu threshold stay. Bool [C].
+
+    The threshold is that of 256 bins on [0, 1]. Where all positive alpha share one bin there is nothing to tell apart:
+    all of them stay.
+    """
+    positive = alpha > 0
+    shares = alpha / alpha.max()
+    if not bool(positive.any()):
+        return positive
+    return positive & (shares >= otsu_threshold(shares[positive].numpy()))
 
 
 def constant_channels(feature_maps: Tensor) -> Tensor:

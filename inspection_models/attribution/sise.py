@@ -1,10 +1,14 @@
-"""SISE: attribution-based input sampling with block-wise feature aggregation (arXiv 2010.00672), as published."""
+"""SISE: attribution-based input sampling with block-wise feature aggregation (arXiv 2010.00672), as published.
+
+And Ada-SISE (arXiv 2102.07799), which differs in how feature maps are selected alone.
+"""
 
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,89 +17,215 @@ from torch import Tensor
 
 from inspection_models.attribution.blocks import ConvolutionalBlock, find_blocks
 from inspection_models.attribution.capture import capture
-from inspection_models.attribution.confidence import log_odds
+from inspection_models.attribution.confidence import log_odds, precise
+from inspection_models.attribution.engines import open_engine
 from inspection_models.attribution.errors import AttributionError
-from inspection_models.attribution.fusion import GATES, Gate, render_map
-from inspection_models.attribution.request import Attribution, Request
-from inspection_models.attribution.scoring import torch_scorer, visualization_grids
-from inspection_models.attribution.selection import select_channels
+from inspection_models.attribution.fusion import GATES, Gate
+from inspection_models.attribution.masks import attribution_masks
+from inspection_models.attribution.request import Attribution, Evidence, Request, answer
+from inspection_models.attribution.scoring import ScoringOptions, default_batch_size
+from inspection_models.attribution.selection import above_otsu, above_share, channel_weights, constant_channels
+from inspection_models.attribution.stream import MaskStream, Scores
 from inspection_models.attribution.tracing import Trace
 
-_ENGINES = ("torch",)
-# Pixels scored at once. On a processor a batch whose feature maps pass some 30 MB is slower: the C library then returns
-# and asks anew for memory at every layer. A graphics card wants to be filled.
-_BATCH_PIXELS = {"cpu": 4 * 224 * 224}
-_LARGEST_BATCH = 256
-_BATCH_PIXELS_ACCELERATED = 128 * 224 * 224
+_PREVIEWS = 8
+_CONSTANT = 1e-12
+# Numbers turned to float64 at once where maps are summed: 32 MB.
+_SUMMED_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
-class SiseOptions:
+class SiseOptions(ScoringOptions):
     """Settings of SISE.
 
     `mu` >= 0: a feature map is scored iff its summed gradient exceeds `mu` times the block's largest.
-    `gate`: "hard", the paper's binary Otsu mask, or "soft", a steep sigmoid about it.
-    `batch_size`: masks scored at once; chosen by input size and device where None.
-    `engine`: what runs the scoring forwards.
+    `gate`: "hard", the paper's binary Otsu mask, "soft", a steep sigmoid about it, or "none".
     """
 
     mu: float = 0.0
     gate: Gate = "hard"
-    batch_size: int | None = None
-    engine: Literal["torch"] = "torch"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.mu, bool) or not isinstance(self.mu, int | float) or not 0 <= self.mu < math.inf:
             raise AttributionError(f"mu must be a number of at least 0, not {self.mu!r}")
-        if self.gate not in GATES:
-            raise AttributionError(f"unknown gate {self.gate!r}: there are {', '.join(GATES)}")
-        if self.batch_size is not None and (type(self.batch_size) is not int or self.batch_size < 1):
-            raise AttributionError(f"batch_size must be a whole number of at least 1, not {self.batch_size!r}")
-        if self.engine not in _ENGINES:
-            raise AttributionError(f"unknown engine {self.engine!r}: there is {', '.join(_ENGINES)}")
+        check_gate(self.gate)
 
 
-def explain(request: Request, traced: Trace, options: SiseOptions) -> Attribution:
-    """Explain each image of `request` by itself: its bits do not depend on the others."""
+@dataclass(frozen=True)
+class AdaSiseOptions(ScoringOptions):
+    """Settings of Ada-SISE; `gate` as in SISE."""
+
+    gate: Gate = "hard"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_gate(self.gate)
+
+
+Selection = Callable[[Tensor], Tensor]
+"""From the summed gradients alpha [C] of a block's channels to which of them are worth a mask, bool [C]."""
+
+
+def explain_sise(request: Request, traced: Trace, options: SiseOptions) -> Attribution:
+    """SISE of each image for each of its targets."""
+    return _explain("sise", request, traced, options, lambda alpha: above_share(alpha, options.mu))
+
+
+def explain_ada_sise(request: Request, traced: Trace, options: AdaSiseOptions) -> Attribution:
+    """Ada-SISE of each image for each of its targets."""
+    return _explain("ada-sise", request, traced, options, above_otsu)
+
+
+def check_gate(gate: str) -> None:
+    """Raise `AttributionError` where there is no such gate."""
+    if gate not in GATES:
+        raise AttributionError(f"unknown gate {gate!r}: there are {', '.join(GATES)}")
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A block's maps [K, h, w] that some target selects, and which target wants which: bool [K, T]."""
+
+    maps: Tensor
+    wanted: Tensor
+
+
+class _Sampling:
+    """One image on its way: what was selected, what its masks measure, how they scored.
+
+    A mask that several targets want is scored once, for all of them.
+    """
+
+    def __init__(self, image: Tensor, targets: tuple[int, ...], blocks: list[_Block]) -> None:
+        self._image = image
+        self._blocks = blocks
+        self._scores = Scores(targets)
+        self._areas: list[Tensor] = []
+        self._spans: list[Tensor] = []
+        self.masks = sum(len(block.maps) for block in blocks)
+
+    @property
+    def complete(self) -> bool:
+        return self._scores.count == self.masks
+
+    def push_to(self, stream: MaskStream) -> Iterator[int]:
+        """Push all masks, as many at a time as the stream has room for; yields how many were pushed so far."""
+        size = (self._image.shape[1], self._image.shape[2])
+        pushed = 0
+        for block in self._blocks:
+            start = 0
+            while start < len(block.maps):
+                run = block.maps[start : start + stream.room]
+                masks = attribution_masks(run, size)
+                stream.push(self._image, masks.values, self._scores)
+                self._areas.append(masks.areas)
+                self._spans.append(masks.spans)
+                start += len(run)
+                pushed += len(run)
+                yield pushed
+
+    def evidence(self) -> Evidence:
+        """Visualization maps before upsampling, float32 [h, w] in [0, 1], for each target one a block.
+
+        Upsampling is linear, so sum_k s_k m_k / |m_k| is the upsampled sum of s_k / (|m_k| span_k) A_k, up to a
+        constant that the min-max normalisation removes: the sum is taken here at h x w and upsampled once, when it is
+        rendered. Zero where nothing was selected or the sum is constant. Masks that were not scored yet count with the
+        mean score of their block's others, and with their size at h x w.
+        """
+        scores = self._scores.values()
+        areas, spans = _joined(self._areas), _joined(self._spans)
+        grids: list[list[NDArray[np.float32]]] = [[] for _ in self._scores.targets]
+        start = 0
+        for block in self._blocks:
+            count = len(block.maps)
+            known = scores[start : start + count]
+            sizes = areas[start : start + count] * spans[start : start + count]
+            if len(known) < count:
+                known, sizes = self._guessed(block, known, sizes[: len(known)])
+            start += count
+            weights = torch.where(block.wanted, known / sizes[:, None], 0.0)
+            for target, total in enumerate(_weighted_sum(block.maps, weights)):
+                grids[target].append(_normalised(total))
+        return Evidence(tuple(map(tuple, grids)), self.masks)
+
+    def _guessed(self, block: _Block, known: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        waiting = precise(block.maps[len(known) :]).flatten(1).cpu().double()
+        above = waiting - waiting.amin(dim=1, keepdim=True)
+        guessed_sizes = above.mean(dim=1) * (self._image.shape[1] * self._image.shape[2])
+        mean = known.mean(dim=0) if len(known) else torch.ones(known.shape[1], dtype=torch.float64)
+        return torch.cat([known, mean.expand(len(waiting), -1)]), torch.cat([sizes, guessed_sizes])
+
+
+def _explain(
+    method: str, request: Request, traced: Trace, options: SiseOptions | AdaSiseOptions, selection: Selection
+) -> Attribution:
     blocks = find_blocks(traced)
     batch_size = options.batch_size or default_batch_size(request.input_size, request.inputs.device)
-    grids: list[tuple[NDArray[np.float32], ...]] = []
-    masks_scored = []
-    for image, target in zip(request.inputs, request.targets, strict=True):
-        selected = _selected_maps(request, blocks, image[None], target, options.mu)
-        scorer = torch_scorer(request.network, image[None], target, request.activation)
-        grids.append(visualization_grids(selected, scorer, request.input_size, batch_size))
-        masks_scored.append(sum(len(maps) for maps in selected))
-    block_grids = tuple(np.stack(block) for block in zip(*grids, strict=True))
-    attribution_map, block_maps = render_map(block_grids, request.input_size, options.gate)
-    settings = {"method": "sise", "activation": request.activation, **asdict(options), "batch_size": batch_size}
-    return Attribution(
-        map=torch.from_numpy(attribution_map),
-        block_maps=tuple(map(torch.from_numpy, block_maps)),
-        block_grids=tuple(map(torch.from_numpy, block_grids)),
-        blocks=blocks,
-        masks_scored=torch.tensor(masks_scored, dtype=torch.int64),
-        settings=settings,
-    )
+    engine = open_engine(options.engine, request.network, traced, request.inputs[:1], batch_size)
+    stated = {"method": method, **asdict(options), "batch_size": batch_size, "engine": engine.name}
+    stream = MaskStream(engine, (batch_size, *request.inputs.shape[1:]), request.activation)
+    waiting: deque[_Sampling] = deque()
+    found: list[Evidence] = []
+    for image, targets in zip(request.inputs, request.targets, strict=True):
+        sampling = _Sampling(image, targets, _selected(request, blocks, image[None], targets, selection))
+        waiting.append(sampling)
+        step = max(1, sampling.masks // _PREVIEWS)
+        due = 0
+        for pushed in sampling.push_to(stream):
+            if request.watch is not None and pushed > due:
+                request.watch(answer(request, blocks, [sampling.evidence()], options.gate, stated))
+                due += step
+        while waiting and waiting[0].complete:
+            found.append(waiting.popleft().evidence())
+    stream.close()
+    found += [sampling.evidence() for sampling in waiting]
+    return answer(request, blocks, found, options.gate, stated)
 
 
-def default_batch_size(input_size: tuple[int, int], device: torch.device) -> int:
-    """Masks to score at once, so that the memory for them does not grow with the input: 4 at 224 x 224 on a CPU."""
-    pixels = _BATCH_PIXELS.get(device.type, _BATCH_PIXELS_ACCELERATED)
-    return max(1, min(pixels // (input_size[0] * input_size[1]), _LARGEST_BATCH))
-
-
-def _selected_maps(
-    request: Request, blocks: tuple[ConvolutionalBlock, ...], image: Tensor, target: int, mu: float
-) -> list[Tensor]:
-    """The blocks' feature maps that are worth a mask, [K, h, w] each, free of the gradient graph."""
+def _selected(
+    request: Request,
+    blocks: tuple[ConvolutionalBlock, ...],
+    image: Tensor,
+    targets: tuple[int, ...],
+    selection: Selection,
+) -> list[_Block]:
+    """The blocks' feature maps that are worth a mask for any of the targets, free of the gradient graph."""
     captured = capture(request.network, image, blocks)
-    with torch.inference_mode(mode=False), torch.enable_grad():
-        score = log_odds(captured.logits, target, request.activation).sum()
-        gradients = captured.gradients(score)
+    wanted: list[list[Tensor]] = [[] for _ in blocks]
+    for number, target in enumerate(targets, start=1):
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            score = log_odds(captured.logits, target, request.activation).sum()
+            gradients = captured.gradients(score, keep_graph=number < len(targets))
+        for block, gradient in zip(wanted, gradients, strict=True):
+            block.append(selection(channel_weights(gradient[0])))
     selected = []
-    for maps, gradient in zip(captured.feature_maps, gradients, strict=True):
+    for maps, columns in zip(captured.feature_maps, wanted, strict=True):
         detached = maps.detach()[0]
-        channels = select_channels(detached, gradient[0], mu)
-        selected.append(detached[channels.to(detached.device)])
+        # A constant map's mask is zero and adds nothing.
+        by_target = torch.stack(columns, dim=1) & ~constant_channels(detached).cpu()[:, None]
+        channels = torch.nonzero(by_target.any(dim=1)).flatten()
+        selected.append(_Block(detached[channels.to(detached.device)], by_target[channels]))
     return selected
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return torch.cat(parts).cpu().double() if parts else torch.zeros(0, dtype=torch.float64)
+
+
+def _weighted_sum(maps: Tensor, weights: Tensor) -> NDArray[np.float64]:
+    """sum_k weights[k, t] maps[k] for maps [K, h, w]: float64 [T, h, w], summed on the maps' device."""
+    height, width = maps.shape[1:]
+    moved = weights.to(dtype=precise(maps[:0]).dtype).to(maps.device)
+    total = moved.new_zeros((weights.shape[1], height * width))
+    run = max(1, _SUMMED_AT_ONCE // (height * width))
+    for start in range(0, len(maps), run):
+        total += moved[start : start + run].T @ precise(maps[start : start + run].flatten(1))
+    return total.cpu().double().numpy().reshape(-1, height, width)
+
+
+def _normalised(total: NDArray[np.float64]) -> NDArray[np.float32]:
+    low, high = float(total.min()), float(total.max())
+    if high - low <= _CONSTANT * max(abs(low), abs(high)):
+        return np.zeros(total.shape, dtype=np.float32)
+    return ((total - low) / (high - low)).astype(np.float32)

@@ -267,11 +267,11 @@ def test_dead_channels_cost_nothing_and_change_nothing() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"method": "cam"}, "unknown method 'cam': there are sise"),
+        ({"method": "cam"}, "unknown method 'cam': there are sise, ada-sise"),
         ({"activation": "relu"}, "unknown activation 'relu': there are softmax, sigmoid"),
-        ({"nu": 1, "beta": 2}, "sise has no option beta, nu: it has mu, gate, batch_size, engine"),
-        ({"engine": "tpu"}, "unknown engine 'tpu': there is torch"),
-        ({"gate": "open"}, "unknown gate 'open': there are hard, soft"),
+        ({"nu": 1, "beta": 2}, "sise has no option beta, nu: it has batch_size, engine, mu, gate"),
+        ({"engine": "tpu"}, "unknown engine 'tpu': there are torch, onnxruntime"),
+        ({"gate": "open"}, "unknown gate 'open': there are hard, soft, none"),
         ({"mu": -0.1}, "mu must be a number of at least 0, not -0.1"),
         ({"mu": float("nan")}, "mu must be"),
         ({"batch_size": 0}, "batch_size must be a whole number"),

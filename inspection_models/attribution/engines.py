@@ -1,0 +1,122 @@
+"""What computes the scoring passes: torch itself, or the network exported to ONNX Runtime on a processor."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections import OrderedDict
+from typing import Literal, Protocol, get_args
+
+import torch
+from torch import Tensor, nn
+
+from inspection_models.attribution.errors import AttributionError
+from inspection_models.attribution.onnx_export import ExportError, OnnxEngine, engine_key, open_exported
+from inspection_models.attribution.tracing import Trace
+
+EngineName = Literal["torch", "onnxruntime"]
+ENGINES: tuple[str, ...] = get_args(EngineName)
+
+_LOGGER = logging.getLogger(__name__)
+# Below this many numbers written by convolutions in a pass, an export costs more than it ever saves.
+_WORTH_EXPORTING = 1_000_000
+_MOST_OPEN = 8
+_AGREEMENT = 1e-4
+
+_open: OrderedDict[str, OnnxEngine] = OrderedDict()
+_lock = threading.Lock()
+
+
+class Engine(Protocol):
+    """Runs a network on batches of one shape."""
+
+    @property
+    def name(self) -> str:
+        """As the option `engine` names it."""
+
+    def new_batch(self, shape: tuple[int, int, int, int]) -> Tensor:
+        """An input batch [B, C, H, W] of zeros, laid out as the engine reads it fastest."""
+
+    def logits(self, batch: Tensor) -> Tensor:
+        """Logits [B, classes] of the batch; called under `torch.inference_mode`."""
+
+
+class TorchEngine:
+    """The network as it is, without gradients, in the memory layout its convolutions compute in."""
+
+    name = "torch"
+
+    def __init__(self, network: nn.Module, like: Tensor) -> None:
+        self._network = network
+        self._like = like
+
+    def new_batch(self, shape: tuple[int, int, int, int]) -> Tensor:
+        """An input batch of zeros, channels last."""
+        zeros = torch.zeros(shape, dtype=self._like.dtype, device=self._like.device)
+        return zeros.contiguous(memory_format=torch.channels_last)
+
+    def logits(self, batch: Tensor) -> Tensor:
+        """One pass of the network."""
+        result: Tensor = self._network(batch)
+        return result
+
+
+def open_engine(name: EngineName | None, network: nn.Module, traced: Trace, example: Tensor, batch_size: int) -> Engine:
+    """The engine called `name`, or where that is None the faster one that gives the same numbers.
+
+    `traced` is the network's data flow on `example` [1, C, H, W], an input on the network's device. An exported engine
+    is kept in the process and on disk by what it was made of (weights, structure, shape, releases). When first opened
+    it must agree with the network on `example`: to 1e-4 in every logit, relative to the largest.
+
+    Raises `AttributionError` where an engine asked for by name cannot be had.
+    """
+    plain = TorchEngine(network, example)
+    if name == "torch" or (name is None and not _worth_exporting(traced, example)):
+        return plain
+    try:
+        return _exported(network, traced, example, batch_size)
+    except ExportError as error:
+        if name is not None:
+            raise AttributionError(f"engine {name!r} cannot run this network: {error}; use engine='torch'") from error
+        _LOGGER.info("masks are scored with torch: %s", error)
+        return plain
+
+
+def _worth_exporting(traced: Trace, example: Tensor) -> bool:
+    written = sum(math.prod(node.shape[1:]) for node in traced.nodes if node.site.operation == "conv2d")
+    return example.device.type == "cpu" and example.dtype == torch.float32 and written >= _WORTH_EXPORTING
+
+
+def _exported(network: nn.Module, traced: Trace, example: Tensor, batch_size: int) -> OnnxEngine:
+    if example.device.type != "cpu" or example.dtype != torch.float32:
+        raise ExportError(f"it computes float32 on a processor, not {example.dtype} on {example.device}")
+    shape = (batch_size, *example.shape[1:])
+    threads = torch.get_num_threads()
+    with _lock:
+        digest = engine_key(network, traced, shape)
+        key = f"{digest}-{threads}"
+        if key not in _open:
+            _open[key] = _checked(network, example, digest, shape, threads)
+        _open.move_to_end(key)
+        while len(_open) > _MOST_OPEN:
+            _open.popitem(last=False)
+        return _open[key]
+
+
+def _checked(network: nn.Module, example: Tensor, key: str, shape: tuple[int, ...], threads: int) -> OnnxEngine:
+    """The engine, from disk if it is there and agrees, else exported anew; one that never agrees is an error."""
+    for rebuild in (False, True):
+        engine = open_exported(network, key, shape, threads, rebuild=rebuild)
+        difference = _difference(engine, network, example, shape)
+        if difference <= _AGREEMENT:
+            return engine
+    raise ExportError(f"its numbers differ from torch's by {difference:.1e} of the largest, more than {_AGREEMENT:.0e}")
+
+
+def _difference(engine: OnnxEngine, network: nn.Module, example: Tensor, shape: tuple[int, ...]) -> float:
+    with torch.inference_mode():
+        expected = network(example)[0].double()
+        found = engine.logits(example.expand(shape).contiguous()).double()
+    largest = max(float(expected.abs().max()), 1.0)
+    return float((found - expected).abs().max()) / largest if bool(torch.isfinite(found).all()) else float("inf")

@@ -1,0 +1,129 @@
+"""A network exported to ONNX and run by ONNX Runtime on a processor, kept on disk by what it was made of."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from inspection_models.attribution.tracing import Trace
+
+_LOGGER = logging.getLogger(__name__)
+_OPSET = 17
+_INPUT, _OUTPUT = "inputs", "logits"
+
+
+class ExportError(RuntimeError):
+    """A network cannot be exported, or its export does not run; the message says why."""
+
+
+class OnnxEngine:
+    """An ONNX Runtime session for float32 batches of one shape on a processor."""
+
+    name = "onnxruntime"
+
+    def __init__(self, model: bytes, threads: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Threads that wait by spinning take the processor from torch's, which run in turn with them.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime raises many types of its own
+            raise ExportError(f"ONNX Runtime refuses the exported network ({_first_line(error)})") from error
+
+    def new_batch(self, shape: tuple[int, int, int, int]) -> Tensor:
+        """An input batch of zeros, channels first."""
+        return torch.zeros(shape)
+
+    def logits(self, batch: Tensor) -> Tensor:
+        """One pass over a batch [B, C, H, W] of the shape the network was exported for."""
+        [result] = self._session.run([_OUTPUT], {_INPUT: batch.numpy()})
+        return torch.from_numpy(result)
+
+
+def open_exported(
+    network: nn.Module, key: str, shape: tuple[int, ...], threads: int, *, rebuild: bool = False
+) -> OnnxEngine:
+    """The engine of `network` for inputs of `shape`, from disk where it is there, else exported and put there.
+
+    `key` is the network's `engine_key`. `rebuild` replaces what is on disk. A folder that cannot be written costs the
+    next process a new export, no more. Raises `ExportError` where the network cannot be exported.
+    """
+    path = cache_directory() / f"{key}.onnx"
+    if not rebuild:
+        with contextlib.suppress(OSError, ExportError):
+            return OnnxEngine(path.read_bytes(), threads)
+    model = _exported(network, shape)
+    engine = OnnxEngine(model, threads)
+    _keep(path, model)
+    return engine
+
+
+def engine_key(network: nn.Module, traced: Trace, shape: tuple[int, ...]) -> str:
+    """Hex digest over all that an export depends on: weights, buffers, structure, data flow, shape, releases."""
+    digest = hashlib.sha256()
+    versions = (torch.__version__, onnxruntime.__version__, _OPSET)
+    digest.update(repr((versions, shape, type(network).__module__, network, traced.nodes)).encode())
+    for name, tensor in sorted(network.state_dict().items()):
+        if isinstance(tensor, Tensor):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(_bytes_of(tensor))
+    return digest.hexdigest()
+
+
+def cache_directory() -> Path:
+    """Where exported networks are kept: INSPECTION_ENGINE_CACHE, or a folder in the user's cache."""
+    stated = os.environ.get("INSPECTION_ENGINE_CACHE")
+    if stated:
+        return Path(stated)
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "inspection" / "engines"
+
+
+def _bytes_of(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+def _exported(network: nn.Module, shape: tuple[int, ...]) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="inspection-export-") as folder:
+        path = Path(folder) / "network.onnx"
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                torch.onnx.export(
+                    network,
+                    (torch.zeros(shape),),
+                    str(path),
+                    dynamo=False,
+                    input_names=[_INPUT],
+                    output_names=[_OUTPUT],
+                    opset_version=_OPSET,
+                )
+            return path.read_bytes()
+        except Exception as error:  # exporters raise many types of their own
+            raise ExportError(f"it cannot be exported to ONNX ({_first_line(error)})") from error
+
+
+def _keep(path: Path, model: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}.", delete=False) as file:
+            file.write(model)
+        Path(file.name).replace(path)
+    except OSError as error:
+        _LOGGER.info("the exported network is not kept in %s: %s", path.parent, error)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
