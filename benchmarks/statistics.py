@@ -7,42 +7,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.metrics import recall_score
 
+from inspection_models.metrics.bootstrap import Interval, bootstrap, mean_interval
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-_RESAMPLES = 2000
-
-
-def bootstrap(statistic: Callable[[np.ndarray], float], count: int, *, seed: int = 0) -> dict[str, Any]:
-    """A statistic of `count` cases with its 95 % percentile interval over 2,000 resamples.
-
-    Args:
-        statistic: from an array of case indices to a number.
-        count: of cases.
-        seed: of the resampling.
-    """
-    rng = np.random.default_rng(seed)
-    values = [statistic(rng.integers(0, count, count)) for _ in range(_RESAMPLES)]
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return {
-        "value": round(float(statistic(np.arange(count))), 4),
-        "low": round(float(low), 4),
-        "high": round(float(high), 4),
-        "of": count,
-    }
+    from numpy.typing import NDArray
 
 
 def balanced_accuracy(truth: Sequence[str], decided: Sequence[str]) -> dict[str, Any]:
     """Mean recall over the classes present, with its interval."""
     true, said = np.asarray(truth), np.asarray(decided)
 
-    def statistic(cases: np.ndarray) -> float:
+    def statistic(cases: NDArray[np.intp]) -> float:
         return float(recall_score(true[cases], said[cases], average="macro", zero_division=np.nan))
 
-    return bootstrap(statistic, len(true))
+    return _rounded(bootstrap(statistic, len(true)))
 
 
 def mean(values: Sequence[float]) -> dict[str, Any]:
     """A mean with its interval."""
-    array = np.asarray(values, dtype=float)
-    return bootstrap(lambda cases: float(array[cases].mean()), len(array))
+    return _rounded(mean_interval(values))
+
+
+def _rounded(interval: Interval) -> dict[str, Any]:
+    return {
+        "value": round(interval.value, 4),
+        "low": round(interval.low, 4),
+        "high": round(interval.high, 4),
+        "of": interval.of,
+    }
