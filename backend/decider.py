@@ -91,7 +91,7 @@ class Decider:
                 for name, p in zip(self._pipeline.classifier.classes, prediction.probabilities, strict=True)
             },
             is_defect=prediction.is_defect,
-            masks_scored=sum(int(one.attribution.masks_scored[0]) for one in explained.explanations),
+            masks_scored=explained.masks_scored,
             regions=[
                 decision_regions.to_record(region, one.label, one.probability)
                 for one in explained.explanations
@@ -117,11 +117,11 @@ def _settings(pipeline: DecisionPipeline, surroundings: dict[str, Any]) -> Decis
 
 
 def _environment_class(surroundings: dict[str, Any]) -> str:
-    """Machines on which the same bits are expected: one build of torch, one kind of processor, as many threads."""
+    """Machines on which the same bits are expected: the same runtimes, one kind of processor, as many threads."""
     flags = "+".join(surroundings["cpu"]["flags"])
     return (
         f"{surroundings['machine']}({flags})/{surroundings['device']}/torch {surroundings['torch_build']}/"
-        f"{surroundings['torch_threads']} threads"
+        f"onnxruntime {surroundings['packages']['onnxruntime']}/{surroundings['torch_threads']} threads"
     )
 
 

@@ -7,12 +7,12 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from inspection_models.attribution import Attribution, attribute, default_batch_size
+from inspection_models.attribution import Attribution, attribute, settled_options
 from inspection_models.images import DecodedImage, decode_image
 from inspection_models.regions import Region, regions
 
@@ -38,7 +38,7 @@ class ClassExplanation:
     Attributes:
         label: the class explained.
         probability: its calibrated probability.
-        attribution: SISE's maps in the network's pixels, a batch of one.
+        attribution: the maps in the network's pixels, a batch of one.
         attribution_map: float32 [H, W] in [0, 1], in the image's pixels.
         regions: connected areas of the map above the model's region threshold; empty for the good class.
     """
@@ -66,6 +66,11 @@ class ExplainedImage:
     explanations: tuple[ClassExplanation, ...]
     timings_ms: Mapping[str, float]
 
+    @property
+    def masks_scored(self) -> int:
+        """Masks scored for all explanations together; those that several of them use are counted once."""
+        return int(self.explanations[0].attribution.masks_scored[0]) if self.explanations else 0
+
 
 class DecisionPipeline:
     """Decode, classify, attribute and cut out regions, in this order.
@@ -80,13 +85,10 @@ class DecisionPipeline:
         self.classifier = classifier
         self._max_pixels = max_pixels
         self._turn = threading.Lock()
-        device = next(classifier.network.parameters()).device
-        self.explanation_options: dict[str, Any] = {
-            # Stated, not left to a default: masks scored in batches of another size give other bits.
-            "batch_size": default_batch_size(classifier.preprocessing.size, device),
-            "engine": "torch",
-            **classifier.explanation.options,
-        }
+        own = classifier.explanation
+        self.explanation_options = settled_options(
+            classifier.network, classifier.preprocessing.size, own.method, own.options
+        )
 
     def explain(
         self,
@@ -148,16 +150,16 @@ class DecisionPipeline:
         own = self.classifier.explanation
         # Another method than the model's own does not know the model's options.
         options = self.explanation_options if method in (None, own.method) else {}
-        return [
-            attribute(
-                self.classifier.network,
-                tensor.unsqueeze(0),
-                torch.tensor([self.classifier.classes.index(label)]),
-                method=method or own.method,
-                **options,
-            )
-            for label in labels
-        ]
+        if not labels:
+            return []
+        together = attribute(
+            self.classifier.network,
+            tensor.unsqueeze(0),
+            torch.tensor([[self.classifier.classes.index(label) for label in labels]]),
+            method=method or own.method,
+            **options,
+        )
+        return [together.of_target(place) for place in range(len(labels))]
 
     def _explanation(
         self, image: DecodedImage, prediction: Prediction, label: str, attribution: Attribution

@@ -7,7 +7,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("inspection", "torch", "torchvision", "numpy", "opencv-python", "opencv-python-headless", "pillow")
+_PACKAGES = (
+    "inspection",
+    "torch",
+    "torchvision",
+    "onnxruntime",
+    "numpy",
+    "opencv-python",
+    "opencv-python-headless",
+    "pillow",
+)
 # Instruction sets that the numerical kernels choose their code path by.
 _RELEVANT_CPU_FLAGS = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "sve")
 

@@ -3,9 +3,8 @@
 from inspection_models.attribution.blocks import ConvolutionalBlock, convolutional_blocks
 from inspection_models.attribution.errors import AttributionError, NetworkError
 from inspection_models.attribution.fusion import render_map
-from inspection_models.attribution.methods import METHODS, attribute
+from inspection_models.attribution.methods import METHODS, attribute, settled_options
 from inspection_models.attribution.request import Attribution
-from inspection_models.attribution.scoring import default_batch_size
 
 __all__ = [
     "METHODS",
@@ -15,6 +14,6 @@ __all__ = [
     "NetworkError",
     "attribute",
     "convolutional_blocks",
-    "default_batch_size",
     "render_map",
+    "settled_options",
 ]

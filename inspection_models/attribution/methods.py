@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from inspection_models.attribution import sise
 from inspection_models.attribution.confidence import check_activation
+from inspection_models.attribution.engines import open_engine
 from inspection_models.attribution.errors import AttributionError
 from inspection_models.attribution.request import Attribution, Request, checked_inputs, checked_targets
+from inspection_models.attribution.scoring import ScoringOptions, default_batch_size
 from inspection_models.attribution.tracing import Trace, check_evaluation_mode, trace
 
 
@@ -54,9 +56,7 @@ def attribute(
     targets that do not fit, and where the network's numbers are not finite; `NetworkError`, one of these, for a network
     in training mode, without convolutional blocks, or whose data flow cannot be followed.
     """
-    if method not in METHODS:
-        raise AttributionError(f"unknown method {method!r}: there are {', '.join(METHODS)}")
-    settings = _options(method, options)
+    settings = _options(_known(method), options)
     check_evaluation_mode(network)
     ready = checked_inputs(network, inputs)
     traced = trace(network, ready[:1])
@@ -72,6 +72,31 @@ def attribute(
         watch=watch,
     )
     return METHODS[method].explain(request, traced, settings)
+
+
+def settled_options(
+    network: nn.Module, input_size: tuple[int, int], method: str, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The options of a method for inputs of `input_size` (H, W), with nothing left to a default.
+
+    With them a call gives the same bits wherever the same releases run on the same kind of processor, though another
+    number of masks at once, or another engine, would round otherwise. Opens the engine, so that the first explanation
+    need not. Raises as `attribute` does.
+    """
+    settled = dataclasses.asdict(_options(_known(method), options))
+    if issubclass(METHODS[method].options, ScoringOptions):
+        weight = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
+        blank = torch.zeros((1, 3, *input_size), dtype=weight.dtype, device=weight.device)
+        settled["batch_size"] = settled["batch_size"] or default_batch_size(input_size, blank.device)
+        engine = open_engine(settled["engine"], network, trace(network, blank), blank, settled["batch_size"])
+        settled["engine"] = engine.name
+    return settled
+
+
+def _known(method: str) -> str:
+    if method not in METHODS:
+        raise AttributionError(f"unknown method {method!r}: there are {', '.join(METHODS)}")
+    return method
 
 
 def _options(method: str, given: Mapping[str, Any]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,15 @@ class Attribution:
     gate: Gate
     masks_scored: Tensor
     settings: Mapping[str, Any]
+
+    def of_target(self, place: int) -> Attribution:
+        """Of explanations for T targets an image, those for the targets at one place of their lists: [N, …]."""
+        return replace(
+            self,
+            map=self.map[:, place],
+            block_maps=tuple(maps[:, place] for maps in self.block_maps),
+            block_grids=tuple(grids[:, place] for grids in self.block_grids),
+        )
 
 
 def answer(

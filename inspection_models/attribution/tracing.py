@@ -19,8 +19,20 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 
 from inspection_models.attribution.errors import NetworkError
+from inspection_models.attribution.layout import (
+    Layout,
+    after_operation,
+    after_rank_change,
+    after_reshape,
+    is_stack_of_maps,
+    layout_of_maps,
+)
 
 _AXIS_MOVES = frozenset({"permute", "transpose", "transpose_", "swapaxes", "swapdims", "movedim", "moveaxis"})
+_RESHAPES = frozenset({"reshape", "view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as"})
+CONVOLUTIONS = frozenset({"conv2d", "conv_transpose2d", "convolution"})
+_AMPLE = 320
+"""An input side, in pixels, that no convolutional network is known to find too small."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +50,15 @@ class Node:
 
     sources: tuple[int, ...]
     shape: tuple[int, ...]
-    axes: tuple[int, ...]
-    """Axis of the network's own layout (batch, channel, row, column) that stands at each position."""
+    layout: Layout
     site: CallSite
     module: str
     """Path of the innermost module at work; empty in the network's own forward."""
 
     @property
     def is_feature_map(self) -> bool:
-        """Whether this is a stack of maps, [N, C, h, w] in that order."""
-        return len(self.shape) == 4 and self.axes == (0, 1, 2, 3)
+        """Whether this is a stack of maps, [1, C, h, w] in that order."""
+        return is_stack_of_maps(self.layout, self.shape)
 
 
 @dataclass(frozen=True)
@@ -88,9 +99,9 @@ def operation_name(function: Callable[..., Any]) -> str:
 
 def check_evaluation_mode(network: nn.Module) -> None:
     """Raise `NetworkError` where any part of the network is in training mode, or where it is compiled to a script."""
-    if isinstance(network, torch.jit.ScriptModule):
-        raise NetworkError("a scripted network hides its layers: give the original nn.Module")
     for path, module in network.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise NetworkError(f"{path or 'the network'} is scripted, which hides its layers: give the original module")
         if module.training:
             raise NetworkError(f"{path or 'the network'} is in training mode: call network.eval() first")
 
@@ -107,17 +118,34 @@ def trace(network: nn.Module, example: Tensor) -> Trace:
         with torch.inference_mode(), recorder.watching():
             output = network(example)
     except Exception as error:
-        shape = " x ".join(map(str, example.shape))
-        raise NetworkError(
-            f"the network fails on an input of {shape} (too small, or of another kind?): {error}"
-        ) from error
+        raise NetworkError(_refusal(network, example, recorder.at_work, error)) from error
     if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[0] != 1:
-        got = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise NetworkError(f"the network must answer one image with logits [1, classes], not {got}")
+        got = f"a tensor {list(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        raise NetworkError(
+            f"the network must answer one image with logits [1, classes], but it answers with {got}; wrap it in a "
+            "module whose forward returns the logits to be explained, and nothing else"
+        )
     node = recorder.node_of(output)
-    if node is None:
-        raise NetworkError("the output does not come from an operation that can be watched (a scripted part?)")
+    if node is None or not recorder.is_made_of_input(node):
+        hidden = ", ".join(recorder.out_of_sight) or "a custom autograd function or a scripted part"
+        raise NetworkError(
+            f"the output cannot be traced back to the input: some layer computes out of sight ({hidden}); write it "
+            "with torch operations on tensors"
+        )
     return Trace(tuple(recorder.nodes), tuple(recorder.module_calls), node)
+
+
+def _refusal(network: nn.Module, example: Tensor, module: str, error: Exception) -> str:
+    """Why the network failed on `example`, in words."""
+    _, channels, *size = example.shape
+    ample = [max(side, _AMPLE) for side in size]
+    cause = f"the network must take images of {channels} channels; check what it is made for"
+    if ample != list(size):
+        with contextlib.suppress(Exception), torch.inference_mode():
+            network(torch.zeros((1, channels, *ample), dtype=example.dtype, device=example.device))
+            cause = f"the input is too small: {ample[0]} x {ample[1]} works; give a larger input_size"
+    where = f" in {module}" if module else ""
+    return f"the network fails{where} on an input of {size[0]} x {size[1]} pixels; {cause} ({error})"
 
 
 class _Recorder(TorchFunctionMode):
@@ -133,7 +161,21 @@ class _Recorder(TorchFunctionMode):
         self._known: dict[int, tuple[weakref.ref[Tensor], int]] = {}
         self._call = -1
         self._thread = threading.get_ident()
-        self._add(example, (), (0, 1, 2, 3), CallSite(-1, "input", 0))
+        self.out_of_sight: list[str] = []
+        self._add(example, (), layout_of_maps(example.shape), CallSite(-1, "input", 0))
+
+    @property
+    def at_work(self) -> str:
+        """Path of the innermost module entered and not left."""
+        return self._open[-1][0] if self._open else ""
+
+    def is_made_of_input(self, node: int) -> bool:
+        """Whether some way leads from the input to a node."""
+        reached = {0}
+        for number, candidate in enumerate(self.nodes):
+            if not reached.isdisjoint(candidate.sources):
+                reached.add(number)
+        return node in reached
 
     def node_of(self, tensor: Tensor) -> int | None:
         """Number of the tensor's newest node; None for weights, constants and what was made unseen."""
@@ -160,38 +202,39 @@ class _Recorder(TorchFunctionMode):
         name = operation_name(func)
         made = [args[0]] if name == "__setitem__" else tensors_in(result)
         for position, tensor in enumerate(made):
-            axes = self._axes_after(func, args, kwargs, tensor, sources)
-            self._add(tensor, sources, axes, CallSite(self._call, name, position))
+            layout = self._layout_after(func, args, kwargs, tensor, sources)
+            self._add(tensor, sources, layout, CallSite(self._call, name, position))
         return result
 
-    def _add(self, tensor: Tensor, sources: tuple[int, ...], axes: tuple[int, ...], site: CallSite) -> None:
-        module = self._open[-1][0] if self._open else ""
+    def _add(self, tensor: Tensor, sources: tuple[int, ...], layout: Layout, site: CallSite) -> None:
         self._known[id(tensor)] = (weakref.ref(tensor), len(self.nodes))
-        self.nodes.append(Node(sources, tuple(tensor.shape), axes, site, module))
+        self.nodes.append(Node(sources, tuple(tensor.shape), layout, site, self.at_work))
 
     def _nodes_of(self, value: Any) -> tuple[int, ...]:
         found = (self.node_of(tensor) for tensor in tensors_in(value))
         return tuple(sorted({node for node in found if node is not None}))
 
-    def _axes_after(
+    def _layout_after(
         self,
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         tensor: Tensor,
         sources: Iterable[int],
-    ) -> tuple[int, ...]:
-        """Layout of a result. Only operations that move axes change it; a result of another rank starts afresh."""
-        before = next((self.nodes[s].axes for s in sources if len(self.nodes[s].shape) == tensor.ndim), None)
-        if before is None:
-            return tuple(range(tensor.ndim))
-        if operation_name(func) not in _AXIS_MOVES:
-            return before
-        # The operation itself, done to a tensor whose sizes number its axes, says where it takes each axis.
-        probe = torch.empty([axis + 2 for axis in range(tensor.ndim)], device="meta")
-        where = {name: value for name, value in kwargs.items() if not isinstance(value, Tensor)}
-        moved = cast("Tensor", func(probe, *args[1:], **where))
-        return tuple(before[size - 2] for size in moved.shape)
+    ) -> Layout:
+        name, shape = operation_name(func), tuple(tensor.shape)
+        made_of = [(self.nodes[source].layout, self.nodes[source].shape) for source in sources]
+        alike = [(layout, taken) for layout, taken in made_of if len(taken) == len(shape)]
+        if not made_of:
+            return tuple(None if size > 1 else () for size in shape)
+        if name in _AXIS_MOVES and alike:
+            return _moved(alike[0][0], func, args, kwargs)
+        if name in _RESHAPES:
+            layout, taken = made_of[0]
+            return after_reshape(layout, taken, shape)
+        layout = after_operation(alike, shape) if alike else after_rank_change(*made_of[0], shape)
+        # Where the way is not known, the convolution that reads a tensor says what it takes it for.
+        return layout_of_maps(shape) if name in CONVOLUTIONS and len(shape) == 4 and None in layout else layout
 
     def _enter(self, module: nn.Module, args: Any) -> None:
         if threading.get_ident() == self._thread and id(module) in self._paths:
@@ -203,3 +246,13 @@ class _Recorder(TorchFunctionMode):
             repetition = self._calls_of.get(path, 0)
             self._calls_of[path] = repetition + 1
             self.module_calls.append(ModuleCall(path, repetition, inputs, self._nodes_of(output)))
+            if inputs and any(self.node_of(tensor) is None for tensor in tensors_in(output)):
+                self.out_of_sight.append(path)
+
+
+def _moved(layout: Layout, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
+    """Layout after an operation that moves axes: done to a tensor whose sizes number its axes, it says where to."""
+    probe = torch.empty([axis + 2 for axis in range(len(layout))], device="meta")
+    where = {name: value for name, value in kwargs.items() if not isinstance(value, Tensor)}
+    moved = cast("Tensor", func(probe, *args[1:], **where))
+    return tuple(layout[size - 2] for size in moved.shape)

@@ -1,0 +1,163 @@
+"""Engines: the exported network gives torch's numbers, is kept by what it was made of, and falls back with a reason."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from inspection_models.attribution import AttributionError, attribute, engines, onnx_export, settled_options
+from inspection_models.networks import build_network
+from tests.inspection_models.attribution_networks import FAMILIES, BlockNetwork, built, images
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder on disk and an empty process; one thread, for networks this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setenv("INSPECTION_ENGINE_CACHE", str(tmp_path / "engines"))
+    monkeypatch.setattr(engines, "_open", type(engines._open)())
+    yield tmp_path / "engines"
+    torch.set_num_threads(threads)
+
+
+def explained(network: nn.Module, pictures: Tensor, engine: str | None = "onnxruntime", **options: object) -> Tensor:
+    result = attribute(network, pictures, torch.tensor([1] * len(pictures)), engine=engine, **options)
+    assert engine is None or result.settings["engine"] == engine
+    return result.map
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_exported_network_gives_the_same_map(family: type[BlockNetwork]) -> None:
+    network, pictures = built(family, 3, torch.float32), images(2, 1, torch.float32)
+    assert float((explained(network, pictures) - explained(network, pictures, "torch")).abs().max()) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "resnet18", "mobilenet_v3_small", "densenet121"])
+def test_the_exported_network_gives_the_same_map_for_networks_in_use(name: str) -> None:
+    torch.manual_seed(0)
+    network = build_network(name, 3, pretrained=False).eval()
+    pictures = torch.randn(1, 3, 64, 64)
+    usual, exported = (explained(network, pictures, engine, mu=0.3) for engine in ("torch", None))
+    assert attribute(network, pictures, torch.tensor([1]), mu=0.9, engine=None).settings["engine"] in engines.ENGINES
+    assert float((usual - exported).abs().max()) < 1e-4
+
+
+def test_the_same_call_gives_the_same_bits() -> None:
+    network, pictures = built(FAMILIES[0], 3, torch.float32), images(1, 1, torch.float32)
+    first = explained(network, pictures)
+    engines._open.clear()
+    assert torch.equal(first, explained(network, pictures))
+
+
+def test_large_networks_on_a_processor_are_exported_and_small_ones_are_not(cache: Path) -> None:
+    small, large = built(FAMILIES[0], 3, torch.float32), build_network("efficientnet-lite0", 3, pretrained=False).eval()
+    assert settled_options(small, (40, 48), "sise", {})["engine"] == "torch"
+    assert not cache.exists()
+    settled = settled_options(large, (64, 96), "sise", {"mu": 0.5})
+    assert settled == {"mu": 0.5, "gate": "hard", "batch_size": 32, "engine": "onnxruntime"}
+    assert len(list(cache.iterdir())) == 1
+    assert settled_options(large.double(), (64, 96), "sise", {})["engine"] == "torch"
+
+
+def test_an_export_is_kept_and_used_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, pictures = built(FAMILIES[0], 3, torch.float32), images(1, 1, torch.float32)
+    first = explained(network, pictures)
+    [kept] = cache.iterdir()
+    monkeypatch.setattr(onnx_export.torch.onnx, "export", lambda *_args, **_more: pytest.fail("exported again"))
+    assert torch.equal(explained(network, pictures), first)
+    engines._open.clear()
+    assert torch.equal(explained(network, pictures), first)
+    assert list(cache.iterdir()) == [kept]
+
+
+def test_other_weights_are_another_export(cache: Path) -> None:
+    network, pictures = built(FAMILIES[0], 3, torch.float32), images(1, 1, torch.float32)
+    before = explained(network, pictures)
+    with torch.no_grad():
+        network.classifier.weight.neg_()
+    after = explained(network, pictures)
+    assert float((after - explained(network, pictures, "torch")).abs().max()) < 1e-4
+    assert float((after - before).abs().max()) > 1e-2
+    assert len(list(cache.iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", ["torn", "empty", "another network"])
+def test_a_damaged_file_is_replaced(cache: Path, damage: str) -> None:
+    network, pictures = built(FAMILIES[0], 3, torch.float32), images(1, 1, torch.float32)
+    expected = explained(network, pictures)
+    [kept] = cache.iterdir()
+    sound = kept.read_bytes()
+    if damage == "another network":
+        with torch.no_grad():
+            network.classifier.bias += 3.0
+        explained(network, pictures)
+        [other] = [path for path in cache.iterdir() if path != kept]
+        kept.write_bytes(other.read_bytes())
+        with torch.no_grad():
+            network.classifier.bias -= 3.0
+    else:
+        kept.write_bytes(sound[: len(sound) // 2] if damage == "torn" else b"")
+    engines._open.clear()
+    torch.testing.assert_close(explained(network, pictures), expected, atol=1e-5, rtol=0)
+    assert kept.stat().st_size == len(sound)
+
+
+def test_a_folder_that_cannot_be_written_costs_nothing_but_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("INSPECTION_ENGINE_CACHE", str(tmp_path / "file" / "engines"))
+    network, pictures = built(FAMILIES[0], 3, torch.float32), images(1, 1, torch.float32)
+    assert float((explained(network, pictures) - explained(network, pictures, "torch")).abs().max()) < 1e-4
+
+
+class Unexportable(nn.Module):
+    """Asks numpy in the middle of its pass, which an export cannot follow but would take for a constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
+        self.classifier = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.features(x)
+        return self.classifier(maps.mean([2, 3]) * float(maps.detach().cpu().numpy().std()))
+
+
+def test_a_network_that_exports_to_other_numbers_is_refused_by_name_and_falls_back_without() -> None:
+    torch.manual_seed(0)
+    network, pictures = Unexportable().eval(), images(1, 1, torch.float32)
+    with pytest.raises(AttributionError, match="engine 'onnxruntime' cannot run this network: its numbers differ"):
+        explained(network, pictures)
+    large = torch.randn(1, 3, 384, 384)
+    assert attribute(network, large, torch.tensor([1]), batch_size=2).settings["engine"] == "torch"
+
+
+def test_another_precision_is_refused_by_name() -> None:
+    with pytest.raises(AttributionError, match=r"it computes float32 on a processor, not torch\.float64"):
+        explained(built(FAMILIES[0], 3), images(1, 1))
+
+
+def test_processes_may_export_the_same_network_at_once(cache: Path) -> None:
+    script = (
+        "import torch; from tests.inspection_models.attribution_networks import FAMILIES, built, images;"
+        "from inspection_models.attribution import attribute;"
+        "m = attribute(built(FAMILIES[0], 3, torch.float32), images(1, 1, torch.float32), torch.tensor([1]),"
+        " engine='onnxruntime').map; print(float(m.double().sum()))"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    ended = [process.communicate(timeout=120) for process in running]
+    assert [process.returncode for process in running] == [0, 0], ended
+    assert len({out for out, _ in ended}) == 1
+    assert len([path for path in cache.iterdir() if not path.name.startswith(".")]) == 1
