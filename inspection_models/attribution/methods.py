@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from inspection_models.attribution import sise
+from inspection_models.attribution import gradient_cams, integrated_gradients, rise, score_cam, sise
 from inspection_models.attribution.confidence import check_activation
 from inspection_models.attribution.engines import open_engine
 from inspection_models.attribution.errors import AttributionError
@@ -30,6 +30,14 @@ class Method:
 METHODS: Mapping[str, Method] = {
     "sise": Method(sise.SiseOptions, sise.explain_sise),
     "ada-sise": Method(sise.AdaSiseOptions, sise.explain_ada_sise),
+    "grad-cam": Method(gradient_cams.GradientCamOptions, gradient_cams.explain_grad_cam),
+    "grad-cam++": Method(gradient_cams.GradientCamOptions, gradient_cams.explain_grad_cam_plus_plus),
+    "layer-cam": Method(gradient_cams.GradientCamOptions, gradient_cams.explain_layer_cam),
+    "score-cam": Method(score_cam.ScoreCamOptions, score_cam.explain_score_cam),
+    "rise": Method(rise.RiseOptions, rise.explain_rise),
+    "integrated-gradients": Method(
+        integrated_gradients.IntegratedGradientsOptions, integrated_gradients.explain_integrated_gradients
+    ),
 }
 
 
@@ -59,7 +67,8 @@ def attribute(
     settings = _options(_known(method), options)
     check_evaluation_mode(network)
     ready = checked_inputs(network, inputs)
-    traced = trace(network, ready[:1])
+    # A copy, for a network may work in place on its input, which is the caller's.
+    traced = trace(network, ready[:1].clone())
     classes = traced.nodes[traced.output].shape[1]
     if watch is not None and len(ready) > 1:
         raise AttributionError(f"watch follows one image, not {len(ready)}: explain them one by one")
@@ -103,5 +112,5 @@ def _options(method: str, given: Mapping[str, Any]) -> Any:
     kind = METHODS[method].options
     known = [option.name for option in dataclasses.fields(kind)]
     if unknown := sorted(set(given) - set(known)):
-        raise AttributionError(f"{method} has no option {', '.join(unknown)}: it has {', '.join(known)}")
+        raise AttributionError(f"{method} has no option {', '.join(unknown)}: it has {', '.join(known) or 'none'}")
     return kind(**given)

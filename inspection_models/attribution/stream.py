@@ -39,10 +39,10 @@ class MaskStream:
     Only the last batch has empty places: it is filled up with zeros, for the network always sees one shape. Nothing
     waits for the device before `Scores.values` does.
 
-    `batch_shape`: [B, C, H, W].
+    `batch_shape`: [B, C, H, W]. `activation`: what Psi is; the logit itself where it is None.
     """
 
-    def __init__(self, engine: Engine, batch_shape: tuple[int, int, int, int], activation: Activation) -> None:
+    def __init__(self, engine: Engine, batch_shape: tuple[int, int, int, int], activation: Activation | None) -> None:
         self._engine = engine
         self._activation = activation
         self._batch = engine.new_batch(batch_shape)
@@ -85,6 +85,10 @@ class MaskStream:
         with torch.inference_mode():
             logits = self._engine.logits(self._batch)
             for scores, start, stop in self._waiting:
-                scores.add(confidences(logits[start:stop], scores.targets, self._activation))
+                scores.add(_psi(logits[start:stop], scores.targets, self._activation))
         self._waiting = []
         self._filled = 0
+
+
+def _psi(logits: Tensor, targets: tuple[int, ...], activation: Activation | None) -> Tensor:
+    return logits[:, list(targets)] if activation is None else confidences(logits, targets, activation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from inspection_models.attribution import AttributionError, NetworkError, attribute, convolutional_blocks, render_map
+from inspection_models.attribution import (
+    METHODS,
+    AttributionError,
+    NetworkError,
+    attribute,
+    convolutional_blocks,
+    render_map,
+)
 from tests.inspection_models import sise_oracle
 from tests.inspection_models.attribution_networks import (
     FAMILIES,
@@ -267,7 +275,7 @@ def test_dead_channels_cost_nothing_and_change_nothing() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"method": "cam"}, "unknown method 'cam': there are sise, ada-sise"),
+        ({"method": "cam"}, f"unknown method 'cam': there are {re.escape(', '.join(METHODS))}"),
         ({"activation": "relu"}, "unknown activation 'relu': there are softmax, sigmoid"),
         ({"nu": 1, "beta": 2}, "sise has no option beta, nu: it has batch_size, engine, mu, gate"),
         ({"engine": "tpu"}, "unknown engine 'tpu': there are torch, onnxruntime"),
