@@ -19,7 +19,7 @@ def balanced_accuracy(truth: Sequence[str], decided: Sequence[str]) -> dict[str,
     """Mean recall over the classes present, with its interval."""
     true, said = np.asarray(truth), np.asarray(decided)
 
-    def statistic(cases: NDArray[np.intp]) -> float:
+    def statistic(cases: NDArray[np.int64]) -> float:
         return float(recall_score(true[cases], said[cases], average="macro", zero_division=np.nan))
 
     return _rounded(bootstrap(statistic, len(true)))

@@ -33,7 +33,7 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
-def bootstrap(statistic: Callable[[NDArray[np.intp]], float], count: int, *, seed: int = 0) -> Interval:
+def bootstrap(statistic: Callable[[NDArray[np.int64]], float], count: int, *, seed: int = 0) -> Interval:
     """A statistic of `count` cases with its interval over 2,000 resamples with replacement.
 
     Resamples for which the statistic is undefined (not a number) do not count.
@@ -46,17 +46,15 @@ def bootstrap(statistic: Callable[[NDArray[np.intp]], float], count: int, *, see
     Raises:
         MetricError: there are no cases.
     """
-    if count < 1:
-        raise MetricError("there are no cases to take a figure of")
-    draws = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
-    low, high = np.nanpercentile([statistic(draw) for draw in draws], _PERCENTILES)
-    return Interval(float(statistic(np.arange(count))), float(low), float(high), count)
+    values = np.array([statistic(draw) for draw in _draws(count, seed)])
+    return _interval(float(statistic(np.arange(count))), values, count)
 
 
 def mean_interval(values: Sequence[float] | NDArray[np.floating], *, seed: int = 0) -> Interval:
     """The mean of `values`, one a case, with its interval. Raises `MetricError` where there are none."""
     array = np.asarray(values, dtype=np.float64)
-    return bootstrap(lambda cases: float(array[cases].mean()), len(array), seed=seed)
+    draws = _draws(len(array), seed)
+    return _interval(float(array.mean()), array[draws].mean(axis=1), len(array))
 
 
 def paired_difference(
@@ -71,3 +69,14 @@ def paired_difference(
     if first.shape != second.shape or first.ndim != 1:
         raise MetricError(f"paired figures need one value a case on both sides, not {first.shape} and {second.shape}")
     return mean_interval(first - second, seed=seed)
+
+
+def _draws(count: int, seed: int) -> NDArray[np.int64]:
+    if count < 1:
+        raise MetricError("there are no cases to take a figure of")
+    return np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
+
+
+def _interval(value: float, resampled: NDArray[np.float64], count: int) -> Interval:
+    low, high = np.nanpercentile(resampled, _PERCENTILES)
+    return Interval(value, float(low), float(high), count)

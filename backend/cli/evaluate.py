@@ -1,0 +1,130 @@
+"""`inspection evaluate`: how well a model decides, or how well its explanations find the defects."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from inspection_models.metrics import ExplanationReport
+    from inspection_models.training import Evaluation
+
+# Wide enough for the tables where the output goes to a file.
+_WIDTH_OF_A_FILE = 120
+
+
+def register(application: typer.Typer) -> None:
+    """Add the command."""
+    application.command("evaluate")(evaluate_model)
+
+
+def evaluate_model(
+    model: Annotated[Path, typer.Argument(help="Model directory (weights.safetensors and model.json).")],
+    data: Annotated[Path, typer.Option("--data", help="Folder with the labelled photographs.")],
+    explanations: Annotated[
+        bool, typer.Option("--explanations", help="Measure explanations; needs masks or boxes of the defects.")
+    ] = False,
+    methods: Annotated[
+        str | None, typer.Option("--methods", help="Methods and controls, separated by commas; all if left out.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Explain at most so many images, evenly over the classes.")
+    ] = None,
+    part: Annotated[
+        Literal["test", "validation", "train", "all"],
+        typer.Option("--part", help="Part of the data, split as for the model's training."),
+    ] = "test",
+    layout: Annotated[
+        str | None, typer.Option("--layout", help="image-folder, magnetic-tile or neu-det; told by itself if left out.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Of drawing images, of the order of tied pixels and of the intervals.")
+    ] = 0,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the JSON report instead of tables.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the JSON report to this file, too.")] = None,
+) -> int:
+    """Measure a model on a data set: its decisions or, with --explanations, its explanations by every method.
+
+    Explained are the rightly decided images whose defect is marked, each for its true class. The JSON report holds the
+    figures of every image, so that others can take their own intervals.
+    """
+    from backend.cli.evaluation_tables import print_decisions, print_explanations  # noqa: PLC0415
+    from inspection_models import DefectClassifier  # noqa: PLC0415
+    from inspection_models.data import load_dataset  # noqa: PLC0415
+    from inspection_models.environment import environment  # noqa: PLC0415
+    from inspection_models.metrics import (  # noqa: PLC0415
+        EvaluationSettings,
+        ExplanationReport,
+        choose_part,
+        evaluate_explanations,
+    )
+    from inspection_models.training import evaluate  # noqa: PLC0415
+
+    if not explanations and (methods is not None or limit is not None):
+        raise typer.BadParameter("--methods and --limit are about explanations: give --explanations with them")
+    settings = EvaluationSettings(methods=_checked(methods), limit=limit, seed=seed)
+    classifier = DefectClassifier.load(model, device=device)
+    # Which class is good is the model's to say, not the data set's.
+    dataset = load_dataset(data, layout=layout, good_class="")
+    chosen = choose_part(classifier.card, dataset, part)
+    result: Evaluation | ExplanationReport
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = _Bar(progress)
+        if explanations:
+            result = evaluate_explanations(classifier, chosen.samples, settings, progress=bar)
+        else:
+            result = evaluate(classifier, chosen.samples, lambda done, total: bar("deciding", done, total))
+    report = {
+        "part": part,
+        "notes": list(chosen.notes),
+        "data_sha256": dataset.sha256,
+        "environment": environment(device),
+        **result.to_dict(),
+    }
+    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, encoding="utf-8")
+    if as_json:
+        typer.echo(text, nl=False)
+        return 0
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
+    for note in chosen.notes:
+        console.print(f"note: {note}", style="yellow", highlight=False)
+    if isinstance(result, ExplanationReport):
+        print_explanations(result, part, console)
+    else:
+        print_decisions(result, part, console)
+    return 0
+
+
+class _Bar:
+    """Draws how far an evaluation has come."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("starting", total=None)
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        self._progress.update(self._task, description=what, completed=done, total=total)
+
+
+def _checked(methods: str | None) -> tuple[str, ...] | None:
+    from inspection_models.metrics import method_names  # noqa: PLC0415
+
+    if methods is None:
+        return None
+    names = tuple(name.strip() for name in methods.split(",") if name.strip())
+    if unknown := [name for name in names if name not in method_names()]:
+        raise typer.BadParameter(f"there is no method {unknown[0]!r}; there are {', '.join(method_names())}")
+    if not names or len(set(names)) < len(names):
+        raise typer.BadParameter("--methods takes names separated by commas, each once")
+    return names
