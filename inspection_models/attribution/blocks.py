@@ -14,19 +14,21 @@ The rule:
    output in the next), for where a module down-samples, the module before it ends the block. If there is no such
    module, or its input is the network's input or the level's first tensor (then the module is the block and
    down-samples at its end), it is the last dominator of the level.
+5. Behind the last block only a head may follow. Residual sums of what is none (tokens, or maps with their
+   channels last) say that the network goes on seeing where its maps end: a transformer, which is refused.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
 from inspection_models.attribution.errors import NetworkError
-from inspection_models.attribution.tracing import CallSite, ModuleCall, Node, Trace, trace
+from inspection_models.attribution.tracing import CONVOLUTIONS, CallSite, ModuleCall, Node, Trace, trace
 
-_CONVOLUTIONS = frozenset({"conv2d", "conv_transpose2d", "convolution"})
 _PADDINGS = frozenset({"pad", "constant_pad_nd"})
 
 
@@ -51,7 +53,7 @@ def convolutional_blocks(
     """Convolutional blocks of `network`, shallow to deep, for three-channel inputs of `input_size` (height, width).
 
     One forward pass on a blank image; the network is left as it was. Raises `NetworkError` where a part is in training
-    mode, where the network refuses the input, and where it has no block.
+    mode, where the network refuses the input, where it has no block, and where it goes on with tokens behind them.
     """
     height, width = input_size
     if height < 1 or width < 1:
@@ -62,8 +64,13 @@ def convolutional_blocks(
 
 
 def find_blocks(traced: Trace) -> tuple[ConvolutionalBlock, ...]:
-    """Blocks in a recorded data flow, shallow to deep. Raises `NetworkError` where there are none."""
-    levels = _levels(traced.nodes, _dominators(traced))
+    """Blocks in a recorded data flow, shallow to deep.
+
+    Raises `NetworkError` where there are none, and where the network goes on with tokens behind them.
+    """
+    dominators = _dominators(traced)
+    maps = [n for n in dominators if traced.nodes[n].is_feature_map]
+    levels = _levels(traced.nodes, [n for n in maps if traced.nodes[n].site.operation not in _PADDINGS])
     blocks: list[ConvolutionalBlock] = []
     before = previous = 0
     for position, level in enumerate(levels):
@@ -75,17 +82,53 @@ def find_blocks(traced: Trace) -> tuple[ConvolutionalBlock, ...]:
             blocks.append(ConvolutionalBlock(name, channels, (height, width), traced.nodes[node].site))
             previous = node
         before = level[-1]
+    _refuse_tokens(traced.nodes, [n for n in dominators if n > previous])
     if not blocks:
         size = " x ".join(map(str, traced.nodes[0].shape[2:]))
-        raise NetworkError(
-            f"no convolutional block found for an input of {size}: the network has no 2-D convolution on the way from "
-            "input to output, or the input is too small for it"
-        )
+        raise NetworkError(f"no convolutional block found for an input of {size}: {_why_none(traced.nodes, maps)}")
     return tuple(blocks)
 
 
+def _why_none(nodes: tuple[Node, ...], maps: list[int]) -> str:
+    written = [n for n, node in enumerate(nodes) if node.site.operation in CONVOLUTIONS and len(node.shape) == 4]
+    if not written:
+        return "the network has no 2-D convolution"
+    if all(max(nodes[n].shape[2:]) == 1 for n in written):
+        return "the input is too small, for all maps are single pixels; give a larger input_size"
+    if maps[-1:] < written[:1]:
+        return "its convolutions are on parallel branches, and no stack of maps is on every way from input to output"
+    return "its maps shrink to single pixels where its branches meet; give a larger input_size"
+
+
+def _refuse_tokens(nodes: tuple[Node, ...], tail: list[int]) -> None:
+    """Raise `NetworkError` where a dominator of `tail` is a residual sum over several places, but no stack of maps."""
+    for number in tail:
+        if nodes[number].is_feature_map:
+            continue
+        shape = nodes[number].shape
+        alike = [source for source in nodes[number].sources if nodes[source].shape == shape]
+        if sum(size > 1 for size in shape) > 1 and any(
+            _leads_to(nodes, early, late) for early, late in itertools.combinations(alike, 2)
+        ):
+            module = nodes[number].module or "its own forward"
+            raise NetworkError(
+                f"behind its last stack of maps [N, C, h, w] the network goes on, in {module}, with residual layers on "
+                f"tensors of another layout, {list(shape)}: tokens, as in a transformer, or maps with their channels "
+                "last. Its maps do not hold what it decides on; choose a convolutional network"
+            )
+
+
+def _leads_to(nodes: tuple[Node, ...], early: int, late: int) -> bool:
+    """Whether the tensor `late` is made of the tensor `early`."""
+    reached = {early}
+    for number in range(early + 1, late + 1):
+        if not reached.isdisjoint(nodes[number].sources):
+            reached.add(number)
+    return late in reached
+
+
 def _dominators(traced: Trace) -> list[int]:
-    """Stacks of maps that all paths from input to output cross, in order (paths counted exactly, as integers)."""
+    """Tensors that all paths from input to output cross, in order (paths counted exactly, as integers)."""
     nodes, output = traced.nodes, traced.output
     into = [1] + [0] * output
     for node in range(1, output + 1):
@@ -94,16 +137,7 @@ def _dominators(traced: Trace) -> list[int]:
     for node in range(output, 0, -1):
         for source in nodes[node].sources:
             onward[source] += onward[node]
-    if not into[output]:
-        raise NetworkError(
-            "the output cannot be traced back to the input: some layer computes out of sight (a custom autograd "
-            "function or a scripted part)"
-        )
-    return [
-        n
-        for n in range(output + 1)
-        if into[n] * onward[n] == into[output] and nodes[n].is_feature_map and nodes[n].site.operation not in _PADDINGS
-    ]
+    return [n for n in range(output + 1) if into[n] * onward[n] == into[output]]
 
 
 def _is_drop(before: Node, after: Node) -> bool:
@@ -130,7 +164,7 @@ def _is_block(nodes: tuple[Node, ...], level: list[int], before: int) -> bool:
         while member < number:
             member = next(members)
         node, dominator = nodes[number], nodes[member]
-        written = node.site.operation in _CONVOLUTIONS and len(node.shape) == 4
+        written = node.site.operation in CONVOLUTIONS and len(node.shape) == 4
         if written and not _is_drop(node, dominator) and not _is_drop(dominator, node):
             return True
     return False
@@ -152,8 +186,9 @@ def _end(calls: tuple[ModuleCall, ...], level: list[int], following: list[int]) 
 def _name(traced: Trace, node: int, previous: int) -> str:
     """Name of a block's tensor; `previous` is the tensor of the block before it, or the input."""
     for call in reversed(traced.module_calls):  # outer modules return after inner ones
-        # A module entered before the last block ended holds several blocks and names none of them.
-        if call.path and call.outputs == (node,) and call.inputs and call.inputs[0] >= previous:
+        # A module entered before the last block ended holds several blocks and names none of them; one that hands on
+        # what it was given made nothing.
+        if call.path and call.outputs == (node,) != call.inputs and call.inputs and call.inputs[0] >= previous:
             return call.path + (f"_{call.repetition}" if call.repetition else "")
     maker = (traced.nodes[node].module, traced.nodes[node].site.operation)
     repetition = sum((earlier.module, earlier.site.operation) == maker for earlier in traced.nodes[:node])

@@ -7,9 +7,10 @@ lists of tensors and modules used several times all appear.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -30,6 +31,7 @@ from inspection_models.attribution.layout import (
 
 _AXIS_MOVES = frozenset({"permute", "transpose", "transpose_", "swapaxes", "swapdims", "movedim", "moveaxis"})
 _RESHAPES = frozenset({"reshape", "view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as"})
+_PRODUCTS = frozenset({"matmul", "__matmul__", "bmm"})
 CONVOLUTIONS = frozenset({"conv2d", "conv_transpose2d", "convolution"})
 _AMPLE = 320
 """An input side, in pixels, that no convolutional network is known to find too small."""
@@ -139,13 +141,20 @@ def _refusal(network: nn.Module, example: Tensor, module: str, error: Exception)
     """Why the network failed on `example`, in words."""
     _, channels, *size = example.shape
     ample = [max(side, _AMPLE) for side in size]
-    cause = f"the network must take images of {channels} channels; check what it is made for"
-    if ample != list(size):
-        with contextlib.suppress(Exception), torch.inference_mode():
-            network(torch.zeros((1, channels, *ample), dtype=example.dtype, device=example.device))
-            cause = f"the input is too small: {ample[0]} x {ample[1]} works; give a larger input_size"
+    if ample != size and _takes(network, example.new_zeros((1, channels, *ample))):
+        cause = f"the input is too small: give a larger input_size, {ample[0]} x {ample[1]} works"
+    else:
+        cause = f"check the size and the number of channels, here {channels}, that it is made for"
     where = f" in {module}" if module else ""
     return f"the network fails{where} on an input of {size[0]} x {size[1]} pixels; {cause} ({error})"
+
+
+def _takes(network: nn.Module, example: Tensor) -> bool:
+    # Whatever it fails with, the answer is no.
+    with contextlib.suppress(Exception), torch.inference_mode():
+        network(example)
+        return True
+    return False
 
 
 class _Recorder(TorchFunctionMode):
@@ -202,7 +211,7 @@ class _Recorder(TorchFunctionMode):
         name = operation_name(func)
         made = [args[0]] if name == "__setitem__" else tensors_in(result)
         for position, tensor in enumerate(made):
-            layout = self._layout_after(func, args, kwargs, tensor, sources)
+            layout = self._layout_after(func, args, kwargs, tensor)
             self._add(tensor, sources, layout, CallSite(self._call, name, position))
         return result
 
@@ -220,18 +229,19 @@ class _Recorder(TorchFunctionMode):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         tensor: Tensor,
-        sources: Iterable[int],
     ) -> Layout:
         name, shape = operation_name(func), tuple(tensor.shape)
-        made_of = [(self.nodes[source].layout, self.nodes[source].shape) for source in sources]
+        given = [self.node_of(tensor) for tensor in tensors_in((args, kwargs))]
+        made_of = [(self.nodes[source].layout, self.nodes[source].shape) for source in given if source is not None]
         alike = [(layout, taken) for layout, taken in made_of if len(taken) == len(shape)]
         if not made_of:
             return tuple(None if size > 1 else () for size in shape)
         if name in _AXIS_MOVES and alike:
             return _moved(alike[0][0], func, args, kwargs)
-        if name in _RESHAPES:
-            layout, taken = made_of[0]
-            return after_reshape(layout, taken, shape)
+        if name in _PRODUCTS and len(alike) == 2:
+            return (*alike[0][0][:-1], alike[1][0][-1])
+        if name in _RESHAPES and math.prod(made_of[0][1]) == math.prod(shape):
+            return after_reshape(*made_of[0], shape)
         layout = after_operation(alike, shape) if alike else after_rank_change(*made_of[0], shape)
         # Where the way is not known, the convolution that reads a tensor says what it takes it for.
         return layout_of_maps(shape) if name in CONVOLUTIONS and len(shape) == 4 and None in layout else layout

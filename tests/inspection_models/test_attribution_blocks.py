@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -12,16 +13,18 @@ from torch.nn import functional
 
 from inspection_models._torchvision import models
 from inspection_models.attribution import NetworkError, convolutional_blocks
+from inspection_models.networks import EfficientNetLite0
 
 RESNET = ("relu", "layer1", "layer2", "layer3", "layer4")
 
-TORCHVISION = {
+NETWORKS = {
     "alexnet": "features.1 64 55, features.4 192 27, features.11 256 13",
     "convnext_tiny": "features.1 96 56, features.3 192 28, features.5 384 14, features.7 768 7",
     "densenet121": "features.relu0 64 112, features.denseblock1 256 56, features.denseblock2 512 28, "
     "features.denseblock3 1024 14, relu 1024 7",
     "efficientnet_b0": "features.1 16 112, features.2 24 56, features.3 40 28, features.5 112 14, features.8 1280 7",
     "efficientnet_v2_s": "features.1 24 112, features.2 48 56, features.3 64 28, features.5 160 14, features.7 1280 7",
+    "efficientnet-lite0": "stages.0 16 112, stages.1 24 56, stages.2 40 28, stages.4 112 14, head 1280 7",
     "googlenet": "conv1 64 112, conv3 192 56, inception3b 480 28, inception4e 832 14, inception5b 1024 7",
     "inception_v3": "Conv2d_2b_3x3 64 147, Conv2d_4a_3x3 192 71, Mixed_5d 288 35, Mixed_6e 768 17, Mixed_7c 2048 8",
     "mnasnet0_5": "layers.7 8 112, layers.8 16 56, layers.9 24 28, layers.11 48 14, layers.16 1280 7",
@@ -43,39 +46,52 @@ TORCHVISION = {
 }
 
 
-def torchvision_network(name: str) -> nn.Module:
+def network_named(name: str) -> nn.Module:
     """Without memory for its weights: blocks depend on shapes alone."""
     if name.startswith("regnet"):  # computes its widths with tensors
         return models.get_model(name, weights=None).eval()
     with torch.device("meta"):
+        if name == "efficientnet-lite0":
+            return EfficientNetLite0(2).eval()
         extra = {"init_weights": False, "aux_logits": False} if name in ("googlenet", "inception_v3") else {}
         network: nn.Module = models.get_model(name, weights=None, **extra)
     return network.eval()
 
 
-@pytest.mark.parametrize("name", sorted(TORCHVISION))
-def test_torchvision_networks(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_known_networks(name: str) -> None:
     size = 299 if name == "inception_v3" else 224
-    blocks = convolutional_blocks(torchvision_network(name), (size, size))
-    assert ", ".join(f"{b.name} {b.channels} {b.size[0]}" for b in blocks) == TORCHVISION[name]
+    blocks = convolutional_blocks(network_named(name), (size, size))
+    assert ", ".join(f"{b.name} {b.channels} {b.size[0]}" for b in blocks) == NETWORKS[name]
     assert all(b.size[0] == b.size[1] for b in blocks)
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_the_blocks_are_the_same_at_every_input_size(name: str) -> None:
+    network = network_named(name)
+    found = {
+        tuple((block.name, block.channels) for block in convolutional_blocks(network, size))
+        for size in ((160, 160), (256, 320), (299, 299))
+    }
+    expected = tuple((name, int(maps)) for name, maps, _ in (block.split() for block in NETWORKS[name].split(", ")))
+    assert found == {expected}
 
 
 @pytest.mark.parametrize(("name", "maps"), [("resnet50", 3904), ("resnet101", 3904), ("vgg16", 1472)])
 def test_maps_on_offer_are_the_papers(name: str, maps: int) -> None:
-    blocks = convolutional_blocks(torchvision_network(name))
+    blocks = convolutional_blocks(network_named(name))
     assert len(blocks) == 5
     assert sum(block.channels for block in blocks) == maps
 
 
 def test_blocks_follow_the_input_size() -> None:
-    blocks = convolutional_blocks(torchvision_network("resnet18"), (96, 160))
+    blocks = convolutional_blocks(network_named("resnet18"), (96, 160))
     assert [block.size for block in blocks] == [(48, 80), (24, 40), (12, 20), (6, 10), (3, 5)]
     assert tuple(block.name for block in blocks) == RESNET
 
 
 def test_blocks_of_single_pixels_do_not_count() -> None:
-    blocks = convolutional_blocks(torchvision_network("resnet18"), (32, 32))
+    blocks = convolutional_blocks(network_named("resnet18"), (32, 32))
     assert [block.size for block in blocks] == [(16, 16), (8, 8), (4, 4), (2, 2)]
 
 
@@ -192,7 +208,7 @@ def test_unpadded_convolutions_are_no_drop() -> None:
 
 
 def test_wrapped_network_keeps_its_blocks() -> None:
-    wrapped = nn.Sequential(nn.Identity(), torchvision_network("mobilenet_v2")).eval()
+    wrapped = nn.Sequential(nn.Identity(), network_named("mobilenet_v2")).eval()
     assert names(wrapped, (224, 224))[-1] == "1.features.18"
 
 
@@ -206,7 +222,7 @@ def test_drop_in_one_direction_counts() -> None:
 
 
 def test_other_threads_networks_do_not_disturb() -> None:
-    network, expected = torchvision_network("resnet18"), TORCHVISION["resnet18"]
+    network, expected = network_named("resnet18"), NETWORKS["resnet18"]
     stop = threading.Event()
 
     def disturb() -> None:
@@ -236,19 +252,30 @@ def doubled_elsewhere(x: Tensor) -> Tensor:
             (8, 8),
             "no convolutional block found for an input of 8 x 8",
         ),
-        (nn.Sequential(convolution(3, 4), head(4)), (1, 1), "or the input is too small for it"),
-        (nn.Sequential(nn.Conv2d(3, 4, 7), head(4)), (4, 4), "fails on an input of 1 x 3 x 4 x 4 .too small"),
-        (nn.Sequential(nn.Conv2d(1, 4, 3), head(4)), (8, 8), "fails on an input of 1 x 3 x 8 x 8"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2)), (8, 8), "has no 2-D convolution"),
+        (nn.Sequential(convolution(3, 4), head(4)), (1, 1), "1 x 1: the input is too small, for all maps are single"),
+        (Written(lambda self, x: self.head(self.c(self.b(self.a(x.mean((2, 3), True)))))), (8, 8), "single pixels"),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 7), head(4)),
+            (4, 5),
+            "fails in 0 on an input of 4 x 5 pixels; the input is too small: give a larger input_size, 320 x 320 works",
+        ),
+        (
+            nn.Sequential(nn.Conv2d(1, 4, 3), head(4)),
+            (8, 8),
+            "fails in 0 on an input of 8 x 8 pixels; check the size and the number of channels, here 3",
+        ),
+        (nn.Sequential(nn.Conv2d(1, 4, 3), head(4)), (400, 400), "check the size and the number of channels, here 3"),
         (nn.Sequential(convolution(3, 4), head(4)), (0, 8), "input_size must be"),
-        (convolution(3, 4), (8, 8), r"must answer one image with logits \[1, classes\], not \[1, 4, 8, 8\]"),
+        (convolution(3, 4), (8, 8), r"must answer one image with logits \[1, classes\], .* a tensor \[1, 4, 8, 8\]"),
         (
             Written(lambda self, x: self.head(self.c(self.b(doubled_elsewhere(self.a(x)))))),
             (8, 8),
             "computes out of sight",
         ),
         (Written(lambda self, x: torch.zeros(1, 2)), (8, 8), "cannot be traced back to the input"),
-        (Written(lambda self, x: (self.head(self.c(self.b(self.a(x)))), 1)), (8, 8), "not tuple"),
-        (Written(lambda self, x: {"logits": x}), (8, 8), "not dict"),
+        (Written(lambda self, x: (self.head(self.c(self.b(self.a(x)))), 1)), (8, 8), "a tuple; wrap it in a module"),
+        (Written(lambda self, x: {"logits": x}), (8, 8), "a dict; wrap it in a module"),
     ],
 )
 def test_networks_that_cannot_be_explained_are_told_why(
@@ -264,8 +291,55 @@ def test_training_mode_and_scripts_are_refused() -> None:
     with pytest.raises(NetworkError, match=r"the network is in training mode: call network\.eval"):
         convolutional_blocks(network)
     scripted = torch.jit.trace(network.eval(), torch.zeros(1, 3, 8, 8))
-    with pytest.raises(NetworkError, match="scripted network"):
+    with pytest.raises(NetworkError, match="the network is scripted, which hides its layers"):
         convolutional_blocks(scripted, (8, 8))
+    with pytest.raises(NetworkError, match="0 is scripted, which hides its layers"):
+        convolutional_blocks(nn.Sequential(torch.jit.script(network[0]), network[1]).eval(), (8, 8))
+
+
+class Elsewhere(nn.Module):
+    """Computes where nobody can watch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return doubled_elsewhere(x)
+
+
+def test_the_layer_that_computes_out_of_sight_is_named() -> None:
+    network = nn.Sequential(convolution(3, 4), Elsewhere(), convolution(4, 4), head(4)).eval()
+    with pytest.raises(NetworkError, match=r"computes out of sight \(1\); write it with torch operations"):
+        convolutional_blocks(network, (8, 8))
+
+
+class Halved(torch.autograd.Function):
+    """A custom autograd function, as memory-saving activations are."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x / 2
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return gradients[0] / 2
+
+
+def test_custom_autograd_functions_of_torch_operations_are_watched() -> None:
+    assert names(Written(lambda self, x: self.head(self.c(self.b(Halved.apply(self.a(x))))))) == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "module"),
+    [("vgg16", 16, r"features\.30"), ("inception_v3", 32, r"Mixed_6a\.branch3x3\.conv"), ("alexnet", 32, r"features\.12")],
+)
+def test_inputs_too_small_for_a_known_network(name: str, size: int, module: str) -> None:
+    message = f"fails in {module} on an input of {size} x {size} pixels; the input is too small.* 320 x 320 works"
+    with pytest.raises(NetworkError, match=message):
+        convolutional_blocks(network_named(name), (size, size))
+
+
+@pytest.mark.parametrize("name", ["vit_b_16", "swin_t", "swin_v2_t"])
+def test_transformers_are_refused(name: str) -> None:
+    with pytest.raises(NetworkError, match=r"residual layers on tensors of another layout.*as in a transformer"):
+        convolutional_blocks(network_named(name))
 
 
 def test_a_failed_trace_leaves_nothing_behind() -> None:
