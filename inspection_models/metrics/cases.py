@@ -145,6 +145,9 @@ def prepare_case(classifier: DefectClassifier, sample: Sample) -> Case:
 def truth_of(sample: Sample, size: tuple[int, int]) -> NDArray[np.bool_]:
     """Where the defect is, bool [h, w] for an image of `size` (h, w) as read: its mask, or the boxes of its class.
 
+    A pixel of a mask marks the defect where it is not zero or, in a mask from black to white with soft edges, where it
+    is nearer to white.
+
     Raises:
         MetricError: the mask cannot be read or has another size than the image.
     """
@@ -185,8 +188,7 @@ def _own_boxes(sample: Sample) -> list[Box]:
 def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
     try:
         with Image.open(path) as image:
-            values = np.asarray(image)
-            has_alpha = image.mode in ("LA", "RGBA")
+            values, mode = np.asarray(image), image.mode
     except (OSError, ValueError) as error:
         raise MetricError(f"{path}: the mask cannot be read ({error}); export it again") from error
     if values.shape[:2] != size:
@@ -195,8 +197,19 @@ def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
             f"{size[1]} x {size[0]}; replace the wrong one"
         )
     channels = values.reshape(*size, -1)
-    colours = channels[..., :-1] if has_alpha else channels
-    return np.asarray((colours != 0).any(axis=2))
+    brightest = (channels[..., :-1] if mode in ("LA", "RGBA") else channels).max(axis=2)
+    return np.asarray(brightest > _faintest(brightest, mode))
+
+
+def _faintest(values: NDArray[np.generic], mode: str) -> float:
+    """The largest value of a mask that does not mark a defect: half of the full scale where its values use that scale.
+
+    Such a mask has soft edges or the ringing of a compression about it. Others hold numbers of classes: 0 is no defect.
+    """
+    if mode in ("1", "P"):
+        return 0
+    half = (255 if values.dtype.itemsize == 1 else 65535) / 2
+    return half if float(values.max()) > half else 0
 
 
 def _check_any(chosen: set[Path], left_out: Mapping[str, int], samples: int) -> None:

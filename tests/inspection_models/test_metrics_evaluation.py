@@ -174,6 +174,10 @@ def test_padding_is_never_defective_and_a_speck_is_not_lost() -> None:
     assert not truth_on_grid(np.zeros((9, 9), bool), LETTERBOX).any()
 
 
+def rng_noise(size: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 127, size)
+
+
 def test_masks_of_every_kind_and_boxes_of_the_class_mark_the_defect(tmp_path: Path) -> None:
     truth = np.zeros((20, 30), bool)
     truth[3:7, 10:22] = True
@@ -181,7 +185,11 @@ def test_masks_of_every_kind_and_boxes_of_the_class_mark_the_defect(tmp_path: Pa
     alpha = np.full((20, 30), 255, np.uint8)
     palette = Image.fromarray(one, mode="P")
     palette.putpalette([0, 0, 0, 90, 0, 0])
+    soft = np.where(truth, 240, rng_noise(truth.shape)).astype(np.uint8)
     forms = {
+        "soft": Image.fromarray(soft),
+        "deep and soft": Image.fromarray(np.where(truth, 60_000, 900).astype(np.uint16)),
+        "classes": Image.fromarray(np.where(truth, np.arange(30) % 3 + 1, 0).astype(np.uint8)),
         "grey": Image.fromarray(one),
         "bits": Image.fromarray(truth),
         "deep": Image.fromarray(one.astype(np.uint16)),
