@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 BENCHMARKS = {
     "desk-on-magnetic-tile": "benchmarks.desk_on_magnetic_tile",
+    "convolutional-blocks": "benchmarks.convolutional_blocks",
 }
 
 

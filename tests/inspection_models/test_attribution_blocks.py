@@ -328,7 +328,11 @@ def test_custom_autograd_functions_of_torch_operations_are_watched() -> None:
 
 @pytest.mark.parametrize(
     ("name", "size", "module"),
-    [("vgg16", 16, r"features\.30"), ("inception_v3", 32, r"Mixed_6a\.branch3x3\.conv"), ("alexnet", 32, r"features\.12")],
+    [
+        ("vgg16", 16, r"features\.30"),
+        ("inception_v3", 32, r"Mixed_6a\.branch3x3\.conv"),
+        ("alexnet", 32, r"features\.12"),
+    ],
 )
 def test_inputs_too_small_for_a_known_network(name: str, size: int, module: str) -> None:
     message = f"fails in {module} on an input of {size} x {size} pixels; the input is too small.* 320 x 320 works"
