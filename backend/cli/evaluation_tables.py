@@ -68,7 +68,7 @@ def _print_rows(
     for heading in ("seconds", "masks") if cost else ():
         table.add_column(heading, justify="right")
     for row in rows:
-        spent = [f"{cost[row.method][0]:.3g}", f"{cost[row.method][1]:,.0f}"] if cost else []
+        spent = [f"{cost[row.method][0]:.3f}", f"{cost[row.method][1]:,.0f}"] if cost else []
         table.add_row(row.method, *(_figure(row.figures[metric.key]) for metric in metrics), *spent)
     console.print(table)
     if any(row.differences for row in rows):
