@@ -145,8 +145,9 @@ def _refusal(network: nn.Module, example: Tensor, module: str, error: Exception)
         cause = f"the input is too small: give a larger input_size, {ample[0]} x {ample[1]} works"
     else:
         cause = f"check the size and the number of channels, here {channels}, that it is made for"
-    where = f" in {module}" if module else ""
-    return f"the network fails{where} on an input of {size[0]} x {size[1]} pixels; {cause} ({error})"
+    where = f", in {module}" if module else ""
+    shape = " x ".join(map(str, example.shape))
+    return f"the network fails on an input of {shape}{where}; {cause} ({error})"
 
 
 def _takes(network: nn.Module, example: Tensor) -> bool:

@@ -258,12 +258,12 @@ def doubled_elsewhere(x: Tensor) -> Tensor:
         (
             nn.Sequential(nn.Conv2d(3, 4, 7), head(4)),
             (4, 5),
-            "fails in 0 on an input of 4 x 5 pixels; the input is too small: give a larger input_size, 320 x 320 works",
+            "fails on an input of 1 x 3 x 4 x 5, in 0; the input is too small: give a larger input_size",
         ),
         (
             nn.Sequential(nn.Conv2d(1, 4, 3), head(4)),
             (8, 8),
-            "fails in 0 on an input of 8 x 8 pixels; check the size and the number of channels, here 3",
+            "fails on an input of 1 x 3 x 8 x 8, in 0; check the size and the number of channels, here 3",
         ),
         (nn.Sequential(nn.Conv2d(1, 4, 3), head(4)), (400, 400), "check the size and the number of channels, here 3"),
         (nn.Sequential(convolution(3, 4), head(4)), (0, 8), "input_size must be"),
@@ -335,7 +335,7 @@ def test_custom_autograd_functions_of_torch_operations_are_watched() -> None:
     ],
 )
 def test_inputs_too_small_for_a_known_network(name: str, size: int, module: str) -> None:
-    message = f"fails in {module} on an input of {size} x {size} pixels; the input is too small.* 320 x 320 works"
+    message = f"fails on an input of 1 x 3 x {size} x {size}, in {module}; the input is too small.* 320 x 320 works"
     with pytest.raises(NetworkError, match=message):
         convolutional_blocks(network_named(name), (size, size))
 
