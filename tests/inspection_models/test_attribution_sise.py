@@ -158,7 +158,7 @@ def wide_network(channels: int) -> nn.Module:
 @pytest.mark.parametrize("channels", [7, 48, 200])
 def test_masks_are_scored_in_batches_of_one_shape_without_gradients(channels: int) -> None:
     watched = Watched(wide_network(channels)).eval()
-    result = attribute(watched, images(1, 1, torch.float32), torch.tensor([0]), batch_size=8)
+    result = attribute(watched, images(1, 1, torch.float32), torch.tensor([0]), batch_size=8, engine="torch")
     traced, captured, *scored = watched.batches
     assert traced[:2] == (1, False) and captured[:2] == (1, True)
     assert {batch[:2] for batch in scored} == {(8, False)}
@@ -173,7 +173,7 @@ def test_memory_for_masks_does_not_grow_with_channels() -> None:
         network = nn.Sequential(nn.AvgPool2d(16), *wide_network(channels)).eval()
         pictures = torch.randn(1, 3, 96, 96)
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-            result = attribute(network, pictures, torch.tensor([0]), batch_size=4)
+            result = attribute(network, pictures, torch.tensor([0]), batch_size=4, engine="torch")
         live = highest = 0
         for event in profile.profiler.kineto_results.events():
             if event.name() == "[memory]":
