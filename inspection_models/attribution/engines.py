@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from inspection_models.attribution.errors import AttributionError
+from inspection_models.attribution.folding import fold_batch_norms
 from inspection_models.attribution.onnx_export import ExportError, OnnxEngine, engine_key, open_exported
 from inspection_models.attribution.tracing import Trace
 
@@ -43,12 +44,12 @@ class Engine(Protocol):
 
 
 class TorchEngine:
-    """The network as it is, without gradients, in the memory layout its convolutions compute in."""
+    """The network in torch, batch normalisation folded, in the memory layout its convolutions compute in."""
 
     name = "torch"
 
-    def __init__(self, network: nn.Module, like: Tensor) -> None:
-        self._network = network
+    def __init__(self, network: nn.Module, traced: Trace, like: Tensor) -> None:
+        self._network = fold_batch_norms(network, traced, like)
         self._like = like
 
     def new_batch(self, shape: tuple[int, int, int, int]) -> Tensor:
@@ -71,16 +72,15 @@ def open_engine(name: EngineName | None, network: nn.Module, traced: Trace, exam
 
     Raises `AttributionError` where an engine asked for by name cannot be had.
     """
-    plain = TorchEngine(network, example)
     if name == "torch" or (name is None and not _worth_exporting(traced, example)):
-        return plain
+        return TorchEngine(network, traced, example)
     try:
         return _exported(network, traced, example, batch_size)
     except ExportError as error:
         if name is not None:
             raise AttributionError(f"engine {name!r} cannot run this network: {error}; use engine='torch'") from error
         _LOGGER.info("masks are scored with torch: %s", error)
-        return plain
+        return TorchEngine(network, traced, example)
 
 
 def _worth_exporting(traced: Trace, example: Tensor) -> bool:
