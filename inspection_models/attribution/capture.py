@@ -18,9 +18,13 @@ from inspection_models.attribution.tracing import operation_name, tensors_in
 
 @dataclass(frozen=True)
 class Capture:
-    """One forward pass: `logits` [N, classes] and the blocks' `feature_maps` [N, C, h, w], still in one graph."""
+    """One forward pass: `inputs` [N, C, H, W], the blocks' `feature_maps` [N, C, h, w], `logits` [N, classes].
+
+    All still in one graph.
+    """
 
     blocks: tuple[ConvolutionalBlock, ...]
+    inputs: Tensor
     feature_maps: tuple[Tensor, ...]
     logits: Tensor
 
@@ -29,16 +33,26 @@ class Capture:
 
         Raises `AttributionError` where a gradient is not finite or a block has no part in `of`.
         """
-        gradients = torch.autograd.grad(of, self.feature_maps, allow_unused=True, retain_graph=keep_graph)
-        for block, gradient in zip(self.blocks, gradients, strict=True):
+        return self._gradients(of, self.feature_maps, self._block_names, keep_graph)
+
+    def gradients_from_input(self, of: Tensor, *, keep_graph: bool = False) -> tuple[Tensor, ...]:
+        """The same with the gradient at the inputs before those at the blocks."""
+        return self._gradients(of, (self.inputs, *self.feature_maps), ("input", *self._block_names), keep_graph)
+
+    @property
+    def _block_names(self) -> tuple[str, ...]:
+        return tuple(block.name for block in self.blocks)
+
+    @staticmethod
+    def _gradients(
+        of: Tensor, places: tuple[Tensor, ...], names: tuple[str, ...], keep_graph: bool
+    ) -> tuple[Tensor, ...]:
+        gradients = torch.autograd.grad(of, places, allow_unused=True, retain_graph=keep_graph)
+        for name, gradient in zip(names, gradients, strict=True):
             if gradient is None:
-                raise AttributionError(
-                    f"block {block.name}: no gradient reaches it; the network cuts the graph behind it"
-                )
+                raise AttributionError(f"block {name}: no gradient reaches it; the network cuts the graph behind it")
             if not bool(torch.isfinite(gradient).all()):
-                raise AttributionError(
-                    f"block {block.name}: the gradient is not finite; check the input and the weights"
-                )
+                raise AttributionError(f"block {name}: the gradient is not finite; check the input and the weights")
         return gradients
 
 
@@ -50,8 +64,9 @@ def capture(network: nn.Module, inputs: Tensor, blocks: Sequence[ConvolutionalBl
     `AttributionError` where logits or feature maps are not finite.
     """
     with torch.inference_mode(mode=False), torch.enable_grad():
-        # Not a leaf, so that a network may work on its input in place.
-        start = inputs.detach().clone().requires_grad_().clone()
+        leaf = inputs.detach().clone().requires_grad_()
+        # Not the leaf itself, so that a network may work on its input in place.
+        start = leaf.clone()
         keeper = _Keeper(blocks)
         with keeper:
             logits = network(start)
@@ -61,7 +76,7 @@ def capture(network: nn.Module, inputs: Tensor, blocks: Sequence[ConvolutionalBl
     for block, maps in zip(blocks, feature_maps, strict=True):
         if not bool(torch.isfinite(maps).all()):
             raise AttributionError(f"block {block.name}: its feature maps are not finite; check the input")
-    return Capture(tuple(blocks), feature_maps, logits)
+    return Capture(tuple(blocks), leaf, feature_maps, logits)
 
 
 class _Keeper(TorchFunctionMode):

@@ -5,6 +5,7 @@ Plain elementwise numpy in a fixed order, so that a stored record renders to the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -13,13 +14,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from inspection_models.attribution.errors import AttributionError
 
-Gate = Literal["hard", "soft", "none"]
+Gate = Literal["hard", "soft", "none", "product"]
 GATES: tuple[str, ...] = get_args(Gate)
 
 _BINS = 256
 _SOFT_STEEPNESS = 100.0
 _SOFT_RAISE = 1.5
 _SOFT_SHARE = 0.1
+# Least share of its maximum that a block can leave a place with, lest a single one veto it.
+_FLOOR = 0.01
 
 
 def render_map(
@@ -61,14 +64,28 @@ def fuse(visualization_maps: Sequence[NDArray[np.float64]], gate: Gate) -> NDArr
     """E = V_1; then for each deeper block E = (E + V_b) * gate(V_b). Maps [H, W] in [0, 1]; the sum is not normalised.
 
     A constant map says nothing about places: it is zero after normalisation, and its gate is skipped. With the gate
-    "none" the maps are only added.
+    "none" the maps are only added. With "product" they are multiplied: E = sqrt(prod_b max(V_b, 0.01)), less what
+    remains where all stand at 0.01. Of six maps that is the third power of their geometric mean, but takes only
+    operations that every processor rounds alike.
     """
+    if gate == "product":
+        return _product(visualization_maps)
     fused = visualization_maps[0]
     for deeper in visualization_maps[1:]:
         fused = fused + deeper
         if gate != "none" and deeper.max() > 0:
             fused = fused * gate_map(deeper, gate)
     return fused
+
+
+def _product(visualization_maps: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    product, lowest, speaking = np.ones_like(visualization_maps[0]), 1.0, False
+    for block in visualization_maps:
+        if block.max() > 0:
+            product = product * np.maximum(block, _FLOOR)
+            lowest *= _FLOOR
+            speaking = True
+    return np.sqrt(product) - math.sqrt(lowest) if speaking else np.zeros_like(product)
 
 
 def gate_map(visualization_map: NDArray[np.float64], gate: Literal["hard", "soft"]) -> NDArray[np.float64]:

@@ -7,15 +7,14 @@ target the numbers are the same.
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inspection_models._torchvision import torchvision
+from inspection_models.attribution.blurring import blurred
 from inspection_models.attribution.confidence import Activation, log_odds, precise
 from inspection_models.attribution.errors import AttributionError, NetworkError
 from inspection_models.attribution.grids import evidence_grid, input_block
@@ -27,7 +26,6 @@ Baseline = Literal["blur", "zero"]
 BASELINES: tuple[str, ...] = get_args(Baseline)
 
 _BLUR_SHARE = 0.05
-_RADIUS_IN_DEVIATIONS = 3
 # A pass with gradients holds the outputs of all layers, so it takes fewer images than one that scores masks.
 _SCORING_PASSES_MEMORY = 4
 _ROUNDING_STEPS = 8
@@ -108,14 +106,6 @@ def integrated_gradients(
         gradients = precise(_gradients(network, points, targets, activation))
         total += torch.einsum("n,tnchw->tchw", shares[run], gradients)
     return total * precise(difference)
-
-
-def blurred(images: Tensor, deviation: float) -> Tensor:
-    """Images [..., H, W] under a Gaussian of this standard deviation in pixels, mirrored at the borders."""
-    radii = [min(math.ceil(_RADIUS_IN_DEVIATIONS * deviation), side - 1) for side in images.shape[-2:]]
-    height, width = (2 * radius + 1 for radius in radii)
-    kernel, deviations = [width, height], [deviation, deviation]
-    return cast("Tensor", torchvision.transforms.functional.gaussian_blur(images, kernel, deviations))
 
 
 def _gradients(network: nn.Module, points: Tensor, targets: tuple[int, ...], activation: Activation) -> Tensor:

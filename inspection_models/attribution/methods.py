@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from inspection_models.attribution import gradient_cams, integrated_gradients, rise, score_cam, sise
+from inspection_models.attribution import gradient_cams, integrated_gradients, quorum, rise, score_cam, sise
 from inspection_models.attribution.confidence import check_activation
 from inspection_models.attribution.engines import open_engine
 from inspection_models.attribution.errors import AttributionError
@@ -28,6 +28,7 @@ class Method:
 
 
 METHODS: Mapping[str, Method] = {
+    "quorum": Method(quorum.QuorumOptions, quorum.explain_quorum),
     "sise": Method(sise.SiseOptions, sise.explain_sise),
     "ada-sise": Method(sise.AdaSiseOptions, sise.explain_ada_sise),
     "grad-cam": Method(gradient_cams.GradientCamOptions, gradient_cams.explain_grad_cam),
