@@ -1,0 +1,150 @@
+"""All attribution methods side by side on photographs with masks and on synthetic steel, three trainings each.
+
+For each data set and network: train with the product's own trainer (kept in the folder; done once), take the test
+part's defects that the model decides rightly, explain their true class with every method, and measure. Figures are
+pooled over the trainings' seeds; the product's method was chosen on training parts of seed 0, which does not appear
+here.
+
+Needs ../shared/data/magnetic-tile (or MAGNETIC_TILE=folder); the photographs are for research only, so no picture and
+no model leaves the folder. QUALITY_CASES, QUALITY_SEEDS and QUALITY_LIMIT narrow a run down.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.machine import described
+from inspection_models.classifier import DefectClassifier
+from inspection_models.data import load_dataset, write_synthetic_steel
+from inspection_models.metrics import EvaluationSettings, choose_part, evaluate_explanations
+from inspection_models.metrics.bootstrap import paired_difference
+from inspection_models.metrics.report import METRICS, SMALL_DEFECT, ImageFigures, MapFigures, method_rows
+from inspection_models.training import TrainingRequest, train
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OWN, PAPER = "quorum", "sise"
+_ROOT = Path(__file__).parents[1]
+_TILES = Path(os.environ.get("MAGNETIC_TILE", _ROOT / ".." / "shared" / "data" / "magnetic-tile"))
+_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Case:
+    """A data set, a network and how it is trained."""
+
+    name: str
+    network: str
+    epochs: int
+    learning_rate: float = 1e-3
+
+
+CASES = (
+    Case("magnetic-tile", "efficientnet-lite0", 5),
+    Case("synthetic-steel", "efficientnet-lite0", 3),
+    Case("magnetic-tile", "resnet18", 12),
+    Case("synthetic-steel", "resnet18", 12),
+)
+
+
+def run(folder: Path) -> dict[str, Any]:
+    """Train what is not there yet, measure, and put the figures of all seeds together."""
+    chosen = os.environ.get("QUALITY_CASES", "").split(",")
+    seeds = [int(seed) for seed in os.environ.get("QUALITY_SEEDS", "1,2,3").split(",")]
+    cases = [case for case in CASES if chosen == [""] or f"{case.name}/{case.network}" in chosen]
+    return {
+        "machine": described(),
+        "steps": _STEPS,
+        "seeds": seeds,
+        "cases": [_pooled(case, [_measured(case, seed, folder) for seed in seeds]) for case in cases],
+    }
+
+
+def _measured(case: Case, seed: int, folder: Path) -> dict[str, Any]:
+    """One training's figures, from the folder where they are there already."""
+    done = folder / f"{case.name}-{case.network}-{seed}.json"
+    if not done.is_file():
+        data = _data(case, folder)
+        classifier = _model(case, seed, data, folder)
+        part = choose_part(classifier.card, load_dataset(data), "test")
+        limit = int(os.environ.get("QUALITY_LIMIT", "24"))
+        report = evaluate_explanations(classifier, part.samples, EvaluationSettings(limit=limit, steps=_STEPS))
+        accuracy = classifier.card.metrics["test"]["balanced_accuracy"]
+        done.write_text(json.dumps({**report.to_dict(), "balanced_accuracy": accuracy}), encoding="utf-8")
+    report_of_seed: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
+    return report_of_seed
+
+
+def _data(case: Case, folder: Path) -> Path:
+    if case.name == "magnetic-tile":
+        if not _TILES.is_dir():
+            raise SystemExit(f"{_TILES} is not here; set MAGNETIC_TILE to the folder with MT_Blowhole … MT_Uneven")
+        return _TILES
+    steel = folder / "synthetic-steel"
+    if not steel.is_dir():
+        write_synthetic_steel(steel, per_class=120, seed=5)
+    return steel
+
+
+def _model(case: Case, seed: int, data: Path, folder: Path) -> DefectClassifier:
+    directory = folder / "models" / f"{case.name}-{case.network}-{seed}"
+    if not directory.is_dir():
+        train(
+            TrainingRequest(
+                data=data,
+                output=directory,
+                architecture=case.network,
+                epochs=case.epochs,
+                patience=case.epochs,
+                learning_rate=case.learning_rate,
+                seed=seed,
+            )
+        )
+    return DefectClassifier.load(directory)
+
+
+def _pooled(case: Case, reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    images = [_image(image) for report in reports for image in report["images"]]
+    small = [image for image in images if image.defect_share < SMALL_DEFECT]
+    return {
+        "data": case.name,
+        "network": case.network,
+        "balanced_accuracy": [report["balanced_accuracy"] for report in reports],
+        "images": len(images),
+        "small_defects": len(small),
+        "left_out": [report["left_out"] for report in reports],
+        "rows": [asdict(row) for row in method_rows(images, PAPER, seed=0)],
+        "rows_small": [asdict(row) for row in method_rows(small, PAPER, seed=0)],
+        "own_against": _own_against(images),
+        "own_against_small": _own_against(small),
+    }
+
+
+def _image(fields: dict[str, Any]) -> ImageFigures:
+    return ImageFigures(**{**fields, "maps": tuple(MapFigures(**one) for one in fields["maps"])})
+
+
+def _own_against(images: Sequence[ImageFigures]) -> dict[str, Any]:
+    """The product's method less each other one, on the same images, with 95 % intervals."""
+    if not images:
+        return {}
+    places = {one.method: place for place, one in enumerate(images[0].maps)}
+
+    def column(method: str, key: str) -> np.ndarray:
+        return np.array([image.maps[places[method]].values[key] for image in images])
+
+    return {
+        method: {
+            metric.key: asdict(paired_difference(column(OWN, metric.key), column(method, metric.key), seed=0))
+            for metric in METRICS
+        }
+        for method in places
+        if method != OWN
+    }
