@@ -14,6 +14,7 @@ import torch
 
 from inspection_models.attribution import Attribution, attribute, settled_options
 from inspection_models.images import DecodedImage, decode_image
+from inspection_models.model_card import RegionThresholds
 from inspection_models.regions import Region, regions
 
 if TYPE_CHECKING:
@@ -168,7 +169,9 @@ class DecisionPipeline:
         placement = self.classifier.preprocessing.placement((height, width))
         attribution_map = placement.map_to_image(np.asarray(attribution.map[0]))
         is_good = label == self.classifier.good_class
-        threshold = self.classifier.thresholds.region
+        own, used = self.classifier.explanation.method, attribution.settings["method"]
+        # The model's threshold was chosen for the maps of its own method.
+        threshold = self.classifier.thresholds.region if used == own else RegionThresholds.usual(used)
         found = () if is_good else regions(attribution_map, threshold.relative, minimum_area=threshold.minimum_area)
         probability = float(prediction.probabilities[self.classifier.classes.index(label)])
         return ClassExplanation(label, probability, attribution, attribution_map, found)

@@ -90,11 +90,16 @@ def _explain_one(
         title=f"{image.name}: {explained.prediction.label} ({explained.prediction.probability:.1%})",
         footnote=(
             f"{version.name} {version.version} · {first.attribution.settings['method']} · "
-            f"{int(first.attribution.masks_scored[0])} masks · percentages: share of the evidence inside a region"
+            f"{_masks(first)}percentages: share of the evidence inside a region"
         ),
     )
     (out / f"{image.stem}.overlay.png").write_bytes(draw_overlay(content))
     return record
+
+
+def _masks(explanation: ClassExplanation) -> str:
+    count = int(explanation.attribution.masks_scored[0])
+    return f"{count} masks · " if count else ""
 
 
 def _record(

@@ -40,6 +40,9 @@ def train_model(
     flips: Annotated[
         bool, typer.Option("--flips/--no-flips", help="Whether a mirrored image may show the same part.")
     ] = True,
+    explanation: Annotated[
+        str, typer.Option("--explanation", help="Attribution method for the model's decisions: quorum, sise, …")
+    ] = "quorum",
     epochs: Annotated[int, typer.Option("--epochs", min=0, help="Passes over the training part at most.")] = 12,
     patience: Annotated[int, typer.Option("--patience", min=1, help="Epochs without gain before it stops.")] = 4,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of split, weights, augmentation and order.")] = 0,
@@ -62,6 +65,7 @@ def train_model(
         size=(size, size),
         mode="letterbox" if letterbox else "resize",
         flips=flips,
+        explanation=explanation,
         epochs=epochs,
         patience=patience,
         seed=seed,

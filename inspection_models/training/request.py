@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from inspection_models.attribution import METHODS
 from inspection_models.networks import DEFAULT_NETWORK
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class TrainingRequest:
         size: (height, width) of the network's input in pixels.
         mode: see `Preprocessing`.
         flips: whether a mirrored image may show the same part; False where orientation matters.
+        explanation: the attribution method that will explain the model's decisions.
         epochs: passes over the training part at most; 0 trains only the last layer of a pretrained network.
         patience: epochs without a better balanced accuracy on the validation part after which training stops.
         batch_size: images in a training step.
@@ -60,6 +62,7 @@ class TrainingRequest:
     size: tuple[int, int] = (224, 224)
     mode: Literal["letterbox", "resize"] = "letterbox"
     flips: bool = True
+    explanation: str = "quorum"
     epochs: int = 12
     patience: int = 4
     batch_size: int = 32
@@ -74,6 +77,8 @@ class TrainingRequest:
         for name, lowest in (("epochs", 0), ("patience", 1), ("batch_size", 2), ("seed", 0)):
             if getattr(self, name) < lowest:
                 raise TrainingError(f"{name} is {getattr(self, name)}; it must be at least {lowest}")
+        if self.explanation not in METHODS:
+            raise TrainingError(f"there is no attribution method {self.explanation!r}; there are {', '.join(METHODS)}")
         if not self.learning_rate > 0:
             raise TrainingError(f"learning_rate is {self.learning_rate}; it must be above 0")
         if min(self.size) < 32:

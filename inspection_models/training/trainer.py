@@ -16,7 +16,7 @@ from inspection_models.calibration import fit_temperature
 from inspection_models.classifier import DefectClassifier, check_target
 from inspection_models.data import load_dataset, split_dataset
 from inspection_models.data.dataset import class_counts
-from inspection_models.model_card import Calibration
+from inspection_models.model_card import Calibration, ExplanationSettings, RegionThresholds, Thresholds
 from inspection_models.networks import DEFAULT_NETWORK, build_network
 from inspection_models.networks.efficientnet_lite import PIXEL_MEAN, PIXEL_STD
 from inspection_models.preprocessing import Preprocessing
@@ -190,8 +190,16 @@ def _classifier(
         good_class=dataset.good_class,
         preprocessing=preprocessing,
         calibration=Calibration(temperature=temperature),
+        thresholds=Thresholds(region=RegionThresholds.usual(request.explanation)),
+        explanation=_explanation(request),
         training=training,
     )
+
+
+def _explanation(request: TrainingRequest) -> ExplanationSettings:
+    # Where a mirrored part would be another part, its mirror image must not be asked about either.
+    own: dict[str, bool | int | float | str] = {"mirrored": request.flips} if request.explanation == "quorum" else {}
+    return ExplanationSettings(request.explanation, own)
 
 
 def _counts(dataset: Dataset, split: Split) -> dict[str, dict[str, int]]:

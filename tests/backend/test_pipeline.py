@@ -16,6 +16,7 @@ from db.engine import Database
 from inspection_models.attribution import render_map
 from inspection_models.classifier import DefectClassifier
 from inspection_models.images import ImageError
+from inspection_models.regions import regions
 from tests.backend import desks
 
 
@@ -32,6 +33,23 @@ def test_the_predicted_defect_comes_first_then_probable_ones_never_good(pipeline
     for one in explained.explanations[1:]:
         assert one.probability >= 0.10
     assert set(explained.timings_ms) == {"decode", "classify", "attribute", "regions"}
+
+
+def test_classes_are_explained_together_and_each_as_if_alone(pipeline: DecisionPipeline) -> None:
+    both = pipeline.explain(desks.png(), classes=["crack", "stain"])
+    assert [one.label for one in both.explanations] == ["crack", "stain"]
+    assert both.masks_scored == int(both.explanations[1].attribution.masks_scored[0]) > 0
+    for one in both.explanations:
+        alone = pipeline.explain(desks.png(), classes=[one.label])
+        np.testing.assert_allclose(one.attribution_map, alone.explanations[0].attribution_map, atol=1e-5)
+        assert alone.masks_scored < both.masks_scored
+
+
+def test_regions_of_another_method_are_cut_where_suits_its_maps(pipeline: DecisionPipeline) -> None:
+    [explanation] = pipeline.explain(desks.png(), classes=["crack"], method="quorum").explanations
+    assert explanation.attribution.settings == {"method": "quorum", "mirrored": True, "activation": "softmax"}
+    expected = regions(explanation.attribution_map, 0.08, minimum_area=0.0005)
+    assert [region.box for region in explanation.regions] == [region.box for region in expected]
 
 
 def test_an_unknown_class_is_refused_before_work(pipeline: DecisionPipeline) -> None:

@@ -92,6 +92,27 @@ def test_the_model_card_names_the_data(trained: tuple[TrainingReport, list[Train
     assert training["versions"]["torch"].startswith(torch.__version__.split("+")[0])
 
 
+@pytest.mark.parametrize(
+    ("changes", "settings", "share"),
+    [
+        ({}, ("quorum", {"mirrored": True}), 0.08),
+        ({"flips": False}, ("quorum", {"mirrored": False}), 0.08),
+        ({"explanation": "sise"}, ("sise", {}), 0.35),
+    ],
+)
+def test_the_model_card_says_how_decisions_are_explained(
+    data: Path, tmp_path: Path, changes: dict[str, Any], settings: tuple[str, dict[str, bool]], share: float
+) -> None:
+    card = train(quick(data, tmp_path / "model", epochs=1, **changes)).classifier.card
+    assert (card.explanation.method, card.explanation.options) == settings
+    assert card.thresholds.region.relative == share
+
+
+def test_an_unknown_explanation_is_refused_before_the_work(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no attribution method 'magic'; there are quorum, sise"):
+        quick(data, tmp_path / "model", explanation="magic")
+
+
 def test_events_go_from_reading_to_testing_and_every_phase_ends(
     trained: tuple[TrainingReport, list[TrainingEvent]],
 ) -> None:
