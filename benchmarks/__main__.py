@@ -9,12 +9,20 @@ import os
 import sys
 from pathlib import Path
 
+from benchmarks.tables import README, write_tables
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 BENCHMARKS = {
     "desk-on-magnetic-tile": "benchmarks.desk_on_magnetic_tile",
     "convolutional-blocks": "benchmarks.convolutional_blocks",
+    "attribution-speed": "benchmarks.attribution_speed",
+    "explanation-quality": "benchmarks.explanation_quality",
+    "explanation-figures": "benchmarks.explanation_figures",
 }
+# Their reports stand in the repository, and the README's tables are made from them.
+PUBLISHED = ("attribution-speed", "explanation-quality")
+RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> int:
@@ -30,8 +38,13 @@ def main() -> int:
         folder = arguments.out / name
         folder.mkdir(parents=True, exist_ok=True)
         report = importlib.import_module(BENCHMARKS[name]).run(folder)
-        (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        print(json.dumps(report, indent=2))
+        content = json.dumps(report, indent=2) + "\n"
+        (folder / "report.json").write_text(content, encoding="utf-8")
+        print(content)
+        if name in PUBLISHED:
+            RESULTS.mkdir(exist_ok=True)
+            (RESULTS / f"{name}.json").write_text(content, encoding="utf-8")
+            write_tables(README, RESULTS)
     return 0
 
 

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _TARGET = 1
-_REPETITIONS = 5
+_STRAIGHTFORWARD, _SCORE_CAM = "straightforward SISE", "ScoreCAM of pytorch-grad-cam"
+_REPETITIONS = 3
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,13 @@ class Case:
     network: str
     mu: float = 0.0
     score_cam_block: int | None = None
-    repetitions: int = _REPETITIONS
 
 
 CASES = (
     Case("efficientnet-lite0"),
     Case("mobilenet_v3_large"),
     Case("resnet18"),
-    Case("resnet50", mu=0.5, score_cam_block=1, repetitions=3),
+    Case("resnet50", mu=0.5, score_cam_block=1),
 )
 
 
@@ -80,20 +80,22 @@ def _measured(case: Case) -> dict[str, Any]:
         return call
 
     def straightforward() -> None:
-        _, masks["straightforward"] = straightforward_sise.explain(network, layers, image, _TARGET, case.mu)
+        _, masks[_STRAIGHTFORWARD] = straightforward_sise.explain(network, layers, image, _TARGET, case.mu)
 
     cam_blocks = blocks if case.score_cam_block is None else (blocks[case.score_cam_block],)
-    masks["score-cam"] = sum(block.channels for block in cam_blocks)
+    masks[_SCORE_CAM] = sum(block.channels for block in cam_blocks)
     contestants: dict[str, Callable[[], None]] = {
-        "straightforward": straightforward,
-        "score-cam": lambda: _score_cam(network, [modules[block.name] for block in cam_blocks], image),
+        _STRAIGHTFORWARD: straightforward,
+        _SCORE_CAM: lambda: _score_cam(network, [modules[block.name] for block in cam_blocks], image),
         "sise": ours("sise", mu=case.mu),
         "sise, torch": ours("sise", mu=case.mu, engine="torch"),
         "ada-sise": ours("ada-sise"),
+        "layer-cam": ours("layer-cam"),
+        "quorum": ours("quorum"),
     }
     contestants["sise"]()  # exports the network, once for all that follow
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(case.repetitions):
+    for _ in range(_REPETITIONS):
         for name, call in contestants.items():
             started = time.perf_counter()
             call()
@@ -104,21 +106,33 @@ def _measured(case: Case) -> dict[str, Any]:
         "input": [224, 224],
         "mu": case.mu,
         "blocks_of_score_cam": [block.name for block in cam_blocks],
-        "repetitions": case.repetitions,
-        "contestants": {
-            name: {
-                "masks": masks[name],
-                "seconds": round(statistics.median(runs), 3),
-                "milliseconds_a_mask": round(1000 * statistics.median(runs) / masks[name], 2),
-                "faster_than_straightforward": _ratio(seconds["straightforward"], runs),
-                "faster_than_straightforward_a_mask": _ratio(
-                    seconds["straightforward"], runs, masks["straightforward"], masks[name]
-                ),
-                "faster_than_score_cam": _ratio(seconds["score-cam"], runs) if case.score_cam_block is None else None,
-                "faster_than_score_cam_a_mask": _ratio(seconds["score-cam"], runs, masks["score-cam"], masks[name]),
-            }
-            for name, runs in seconds.items()
-        },
+        "repetitions": _REPETITIONS,
+        "contestants": {name: _figures(name, seconds, masks, whole=case.score_cam_block is None) for name in seconds},
+    }
+
+
+def _figures(name: str, seconds: dict[str, list[float]], masks: dict[str, int], *, whole: bool) -> dict[str, Any]:
+    """One contestant's figures; `whole`: whether ScoreCAM ran over all blocks, so that it compares picture by picture.
+
+    A picture by LayerCAM or Quorum takes no masks, so there is nothing to compare a mask.
+    """
+    runs, count = seconds[name], masks[name]
+    against = {
+        peer: _ratio(seconds[peer], runs) if whole or peer == _STRAIGHTFORWARD else None
+        for peer in (_STRAIGHTFORWARD, _SCORE_CAM)
+    }
+    by_mask = {
+        peer: _ratio(seconds[peer], runs, masks[peer], count) if count else None
+        for peer in (_STRAIGHTFORWARD, _SCORE_CAM)
+    }
+    return {
+        "masks": count,
+        "seconds": round(statistics.median(runs), 3),
+        "milliseconds_a_mask": round(1000 * statistics.median(runs) / count, 2) if count else None,
+        "faster_than_straightforward": against[_STRAIGHTFORWARD],
+        "faster_than_straightforward_a_mask": by_mask[_STRAIGHTFORWARD],
+        "faster_than_score_cam": against[_SCORE_CAM],
+        "faster_than_score_cam_a_mask": by_mask[_SCORE_CAM],
     }
 
 

@@ -82,6 +82,12 @@ def _measured(case: Case, seed: int, folder: Path) -> dict[str, Any]:
     return report_of_seed
 
 
+def synthetic_model(case: Case, seed: int, folder: Path) -> DefectClassifier:
+    """The model of a case on synthetic steel, trained if it is not in the folder yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return _model(case, seed, _data(case, folder), folder)
+
+
 def _data(case: Case, folder: Path) -> Path:
     if case.name == "magnetic-tile":
         if not _TILES.is_dir():
