@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 import onnxruntime
+import platformdirs
 import torch
 from torch import Tensor, nn
 
@@ -85,10 +86,7 @@ def engine_key(network: nn.Module, traced: Trace, shape: tuple[int, ...]) -> str
 def cache_directory() -> Path:
     """Where exported networks are kept: INSPECTION_ENGINE_CACHE, or a folder in the user's cache."""
     stated = os.environ.get("INSPECTION_ENGINE_CACHE")
-    if stated:
-        return Path(stated)
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "inspection" / "engines"
+    return Path(stated) if stated else platformdirs.user_cache_path("inspection") / "engines"
 
 
 def _bytes_of(tensor: Tensor) -> bytes:
@@ -96,23 +94,22 @@ def _bytes_of(tensor: Tensor) -> bytes:
 
 
 def _exported(network: nn.Module, shape: tuple[int, ...]) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="inspection-export-") as folder:
-        path = Path(folder) / "network.onnx"
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                torch.onnx.export(
-                    network,
-                    (torch.zeros(shape),),
-                    str(path),
-                    dynamo=False,
-                    input_names=[_INPUT],
-                    output_names=[_OUTPUT],
-                    opset_version=_OPSET,
-                )
+    try:
+        with tempfile.TemporaryDirectory(prefix="inspection-export-") as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            path = Path(folder) / "network.onnx"
+            torch.onnx.export(
+                network,
+                (torch.zeros(shape),),
+                str(path),
+                dynamo=False,
+                input_names=[_INPUT],
+                output_names=[_OUTPUT],
+                opset_version=_OPSET,
+            )
             return path.read_bytes()
-        except Exception as error:  # exporters raise many types of their own
-            raise ExportError(f"it cannot be exported to ONNX ({_first_line(error)})") from error
+    except Exception as error:  # exporters raise many types of their own
+        raise ExportError(f"it cannot be exported to ONNX ({_first_line(error)})") from error
 
 
 def _keep(path: Path, model: bytes) -> None:
