@@ -109,19 +109,20 @@ def _settings(pipeline: DecisionPipeline, surroundings: dict[str, Any]) -> Decis
     content = _CARD.dump_python(card, mode="json")
     return DecisionSettings(
         method=card.explanation.method,
-        explanation=pipeline.explanation_options,
+        explanation=pipeline.explanation_record,
         thresholds=content["thresholds"],
         batch_shape=(1, 3, *card.preprocessing.size),
-        environment_class=_environment_class(surroundings),
+        environment_class=_environment_class(surroundings, pipeline.explanation_options.get("engine")),
     )
 
 
-def _environment_class(surroundings: dict[str, Any]) -> str:
+def _environment_class(surroundings: dict[str, Any], engine: str | None) -> str:
     """Machines on which the same bits are expected: the same runtimes, one kind of processor, as many threads."""
     flags = "+".join(surroundings["cpu"]["flags"])
+    runtime = f"onnxruntime {surroundings['packages']['onnxruntime']}/" if engine == "onnxruntime" else ""
     return (
-        f"{surroundings['machine']}({flags})/{surroundings['device']}/torch {surroundings['torch_build']}/"
-        f"onnxruntime {surroundings['packages']['onnxruntime']}/{surroundings['torch_threads']} threads"
+        f"{surroundings['machine']}({flags})/{surroundings['device']}/torch {surroundings['torch_build']}/{runtime}"
+        f"{surroundings['torch_threads']} threads"
     )
 
 

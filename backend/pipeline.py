@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from inspection_models.attribution import Attribution, attribute, settled_options
+from inspection_models.attribution import Attribution, attribute, recorded_settings, settled_options
 from inspection_models.images import DecodedImage, decode_image
 from inspection_models.model_card import RegionThresholds
 from inspection_models.regions import Region, regions
@@ -76,7 +76,8 @@ class ExplainedImage:
 class DecisionPipeline:
     """Decode, classify, attribute and cut out regions, in this order.
 
-    `explanation_options` are those of the model's own attribution method, with nothing left to a default.
+    `explanation_options` are those of the model's own attribution method, with nothing left to a default;
+    `explanation_record` is what a decision's record says of them.
 
     One image is worked on at a time: two at once would only share the same cores, and the batch shape of every forward
     pass stays what the record says it was.
@@ -90,6 +91,7 @@ class DecisionPipeline:
         self.explanation_options = settled_options(
             classifier.network, classifier.preprocessing.size, own.method, own.options
         )
+        self.explanation_record = recorded_settings(own.method, self.explanation_options)
 
     def explain(
         self,
@@ -171,7 +173,9 @@ class DecisionPipeline:
         is_good = label == self.classifier.good_class
         own, used = self.classifier.explanation.method, attribution.settings["method"]
         # The model's threshold was chosen for the maps of its own method.
-        threshold = self.classifier.thresholds.region if used == own else RegionThresholds.usual(used)
+        threshold = self.classifier.thresholds.region
+        if used != own:
+            threshold = replace(threshold, relative=RegionThresholds.usual(used).relative)
         found = () if is_good else regions(attribution_map, threshold.relative, minimum_area=threshold.minimum_area)
         probability = float(prediction.probabilities[self.classifier.classes.index(label)])
         return ClassExplanation(label, probability, attribution, attribution_map, found)

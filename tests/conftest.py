@@ -15,6 +15,14 @@ from db.engine import Database
 from tests.postgresql import Server, database_name, find_binaries, running_server
 
 
+@pytest.fixture(scope="session", autouse=True)
+def engine_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Exported networks stay with this test session: neither does it find older ones, nor leave any."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INSPECTION_ENGINE_CACHE", str(tmp_path_factory.mktemp("engines")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[Server]:
     """A PostgreSQL server of this test session's own."""

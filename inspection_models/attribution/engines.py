@@ -22,7 +22,9 @@ ENGINES: tuple[str, ...] = get_args(EngineName)
 _LOGGER = logging.getLogger(__name__)
 # Below this many numbers written by convolutions in a pass, an export costs more than it ever saves.
 _WORTH_EXPORTING = 250_000
-_MOST_OPEN = 8
+# Pixels of an input above which memory is spared: a runtime of its own and folded weights would take hundreds of MB.
+_LARGE_INPUT = 640 * 640
+_MOST_OPEN = 4
 _AGREEMENT = 1e-4
 
 _open: OrderedDict[str, OnnxEngine] = OrderedDict()
@@ -49,7 +51,7 @@ class TorchEngine:
     name = "torch"
 
     def __init__(self, network: nn.Module, traced: Trace, like: Tensor) -> None:
-        self._network = fold_batch_norms(network, traced, like)
+        self._network = network if _is_large(like) else fold_batch_norms(network, traced, like)
         self._like = like
 
     def new_batch(self, shape: tuple[int, int, int, int]) -> Tensor:
@@ -79,13 +81,19 @@ def open_engine(name: EngineName | None, network: nn.Module, traced: Trace, exam
     except ExportError as error:
         if name is not None:
             raise AttributionError(f"engine {name!r} cannot run this network: {error}; use engine='torch'") from error
-        _LOGGER.info("masks are scored with torch: %s", error)
+        _LOGGER.warning("masks are scored with torch: %s", error)
         return TorchEngine(network, traced, example)
 
 
 def _worth_exporting(traced: Trace, example: Tensor) -> bool:
+    if _is_large(example):
+        return False
     written = sum(math.prod(node.shape[1:]) for node in traced.nodes if node.site.operation == "conv2d")
     return example.device.type == "cpu" and example.dtype == torch.float32 and written >= _WORTH_EXPORTING
+
+
+def _is_large(example: Tensor) -> bool:
+    return example.shape[2] * example.shape[3] > _LARGE_INPUT
 
 
 def _exported(network: nn.Module, traced: Trace, example: Tensor, batch_size: int) -> OnnxEngine:
@@ -96,7 +104,8 @@ def _exported(network: nn.Module, traced: Trace, example: Tensor, batch_size: in
     with _lock:
         digest = engine_key(network, traced, shape)
         key = f"{digest}-{threads}"
-        if key not in _open:
+        # Again at every call, one pass beside hundreds: what a network keeps in plain attributes is not in its digest.
+        if key not in _open or _difference(_open[key], network, shape) > _AGREEMENT:
             _open[key] = _checked(network, digest, shape, threads)
         _open.move_to_end(key)
         while len(_open) > _MOST_OPEN:
@@ -116,9 +125,13 @@ def _checked(network: nn.Module, key: str, shape: tuple[int, ...], threads: int)
 
 def _difference(engine: OnnxEngine, network: nn.Module, shape: tuple[int, ...]) -> float:
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        expected = network(noise).double()
-        found = engine.logits(noise).double()
+    try:
+        with torch.inference_mode():
+            # A copy, for a network may work in place on its input.
+            expected, found = network(noise.clone()).double(), engine.logits(noise).double()
+    except ExportError as error:
+        _LOGGER.info("%s", error)
+        return float("inf")
     if found.shape != expected.shape or not bool(torch.isfinite(found).all()):
         return float("inf")
     return float((found - expected).abs().max()) / max(float(expected.abs().max()), 1.0)

@@ -21,8 +21,9 @@ _BINS = 256
 _SOFT_STEEPNESS = 100.0
 _SOFT_RAISE = 1.5
 _SOFT_SHARE = 0.1
-# Least share of its maximum that a block can leave a place with, lest a single one veto it.
-_FLOOR = 0.01
+# Least share of its maximum that a level can leave a place with, lest a single one veto it. The last one tells classes
+# apart and may all but veto.
+_FLOOR, _LAST_FLOOR = 0.01, 0.0001
 
 
 def render_map(
@@ -64,9 +65,9 @@ def fuse(visualization_maps: Sequence[NDArray[np.float64]], gate: Gate) -> NDArr
     """E = V_1; then for each deeper block E = (E + V_b) * gate(V_b). Maps [H, W] in [0, 1]; the sum is not normalised.
 
     A constant map says nothing about places: it is zero after normalisation, and its gate is skipped. With the gate
-    "none" the maps are only added. With "product" they are multiplied: E = sqrt(prod_b max(V_b, 0.01)), less what
-    remains where all stand at 0.01. Of six maps that is the third power of their geometric mean, but takes only
-    operations that every processor rounds alike.
+    "none" the maps are only added. With "product" they are multiplied: E = sqrt(prod_b max(V_b, f_b)), f being 0.0001
+    for the last map and 0.01 for the others, less what remains where all stand at f. Of six maps that is the third
+    power of their geometric mean, but takes only operations that every processor rounds alike.
     """
     if gate == "product":
         return _product(visualization_maps)
@@ -79,12 +80,12 @@ def fuse(visualization_maps: Sequence[NDArray[np.float64]], gate: Gate) -> NDArr
 
 
 def _product(visualization_maps: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    product, lowest, speaking = np.ones_like(visualization_maps[0]), 1.0, False
-    for block in visualization_maps:
-        if block.max() > 0:
-            product = product * np.maximum(block, _FLOOR)
-            lowest *= _FLOOR
-            speaking = True
+    floors = [_FLOOR] * (len(visualization_maps) - 1) + [_LAST_FLOOR]
+    speaking = [(level, floor) for level, floor in zip(visualization_maps, floors, strict=True) if level.max() > 0]
+    product, lowest = np.ones_like(visualization_maps[0]), 1.0
+    for level, floor in speaking:
+        product = product * np.maximum(level, floor)
+        lowest *= floor
     return np.sqrt(product) - math.sqrt(lowest) if speaking else np.zeros_like(product)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inspection_models.attribution.blurring import blurred
+from inspection_models.attribution.blurring import gaussian_blur
 from inspection_models.attribution.confidence import Activation, log_odds, precise
 from inspection_models.attribution.errors import AttributionError, NetworkError
 from inspection_models.attribution.grids import evidence_grid, input_block
@@ -67,10 +67,12 @@ def explain_integrated_gradients(request: Request, traced: Trace, options: Integ
     at_once = max(1, default_batch_size(request.input_size, request.inputs.device) // _SCORING_PASSES_MEMORY)
     found = []
     for image, targets in zip(request.inputs, request.targets, strict=True):
-        start = blurred(image, _BLUR_SHARE * side) if options.baseline == "blur" else torch.zeros_like(image)
+        start = (
+            gaussian_blur(image[None], _BLUR_SHARE * side)[0] if options.baseline == "blur" else torch.zeros_like(image)
+        )
         parts = integrated_gradients(request.network, image, start, targets, request.activation, options.steps, at_once)
         pixels = parts.sum(dim=1)
-        smooth = blurred(pixels, options.smoothing * side) if options.smoothing else pixels
+        smooth = gaussian_blur(pixels[None], options.smoothing * side)[0] if options.smoothing else pixels
         found.append(Evidence(tuple((evidence_grid(values, block.name),) for values in smooth), masks_scored=0))
     stated = {"method": "integrated-gradients", **asdict(options), "batch_size": at_once}
     return answer(request, (block,), found, "none", stated)

@@ -14,6 +14,7 @@ from inspection_models.attribution import gradient_cams, integrated_gradients, q
 from inspection_models.attribution.confidence import check_activation
 from inspection_models.attribution.engines import open_engine
 from inspection_models.attribution.errors import AttributionError
+from inspection_models.attribution.fusion import Gate
 from inspection_models.attribution.request import Attribution, Request, checked_inputs, checked_targets
 from inspection_models.attribution.scoring import ScoringOptions, default_batch_size
 from inspection_models.attribution.tracing import Trace, check_evaluation_mode, trace
@@ -21,14 +22,20 @@ from inspection_models.attribution.tracing import Trace, check_evaluation_mode, 
 
 @dataclass(frozen=True)
 class Method:
-    """A method: the dataclass of its options and the function (request, trace, options) that explains."""
+    """A method: the dataclass of its options and the function (request, trace, options) that explains.
+
+    `gate`: how its grids are fused, where that is no option. `revision`: counts changes to its constants and steps, so
+    that a record of an older one is not taken for one of this.
+    """
 
     options: type[Any]
     explain: Callable[[Request, Trace, Any], Attribution]
+    gate: Gate = "none"
+    revision: int = 1
 
 
 METHODS: Mapping[str, Method] = {
-    "quorum": Method(quorum.QuorumOptions, quorum.explain_quorum),
+    "quorum": Method(quorum.QuorumOptions, quorum.explain_quorum, gate="product"),
     "sise": Method(sise.SiseOptions, sise.explain_sise),
     "ada-sise": Method(sise.AdaSiseOptions, sise.explain_ada_sise),
     "grad-cam": Method(gradient_cams.GradientCamOptions, gradient_cams.explain_grad_cam),
@@ -101,6 +108,11 @@ def settled_options(
         engine = open_engine(settled["engine"], network, trace(network, blank), blank, settled["batch_size"])
         settled["engine"] = engine.name
     return settled
+
+
+def recorded_settings(method: str, settled: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a record needs to be computed and rendered again: settled options, gate and revision of the method."""
+    return {"gate": METHODS[method].gate, **settled, "revision": METHODS[method].revision}
 
 
 def _known(method: str) -> str:

@@ -20,6 +20,7 @@ from inspection_models.attribution.tracing import Trace
 _LOGGER = logging.getLogger(__name__)
 _OPSET = 17
 _INPUT, _OUTPUT = "inputs", "logits"
+_MOST_KEPT = 32
 
 
 class ExportError(RuntimeError):
@@ -49,7 +50,10 @@ class OnnxEngine:
 
     def logits(self, batch: Tensor) -> Tensor:
         """One pass over a batch [B, C, H, W] of the shape the network was exported for."""
-        [result] = self._session.run([_OUTPUT], {_INPUT: batch.numpy()})
+        try:
+            [result] = self._session.run([_OUTPUT], {_INPUT: batch.numpy()})
+        except Exception as error:  # the runtime raises many types of its own
+            raise ExportError(f"ONNX Runtime cannot run the exported network ({_first_line(error)})") from error
         return torch.from_numpy(result)
 
 
@@ -72,11 +76,11 @@ def open_exported(
 
 
 def engine_key(network: nn.Module, traced: Trace, shape: tuple[int, ...]) -> str:
-    """Hex digest over all that an export depends on: weights, buffers, structure, data flow, shape, releases."""
+    """Hex digest over what an export depends on and can be seen: weights, buffers, structure, data flow, releases."""
     digest = hashlib.sha256()
     versions = (torch.__version__, onnxruntime.__version__, _OPSET)
     digest.update(repr((versions, shape, type(network).__module__, network, traced.nodes)).encode())
-    for name, tensor in sorted(network.state_dict().items()):
+    for name, tensor in sorted({**dict(network.named_buffers()), **network.state_dict()}.items()):
         if isinstance(tensor, Tensor):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(_bytes_of(tensor))
@@ -116,8 +120,16 @@ def _keep(path: Path, model: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}.", delete=False) as file:
-            file.write(model)
-        Path(file.name).replace(path)
+            fresh = Path(file.name)
+            try:
+                file.write(model)
+            except OSError:
+                fresh.unlink()
+                raise
+        fresh.replace(path)
+        by_age = sorted(path.parent.glob("*.onnx"), key=lambda kept: kept.stat().st_mtime)
+        for oldest in by_age[:-_MOST_KEPT]:
+            oldest.unlink(missing_ok=True)
     except OSError as error:
         _LOGGER.info("the exported network is not kept in %s: %s", path.parent, error)
 

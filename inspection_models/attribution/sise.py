@@ -20,7 +20,7 @@ from inspection_models.attribution.capture import capture
 from inspection_models.attribution.confidence import log_odds, precise
 from inspection_models.attribution.engines import open_engine
 from inspection_models.attribution.errors import AttributionError
-from inspection_models.attribution.fusion import GATES, Gate
+from inspection_models.attribution.fusion import Gate
 from inspection_models.attribution.masks import attribution_masks
 from inspection_models.attribution.request import Attribution, Evidence, Request, answer
 from inspection_models.attribution.scoring import ScoringOptions, default_batch_size
@@ -28,6 +28,7 @@ from inspection_models.attribution.selection import above_otsu, above_share, cha
 from inspection_models.attribution.stream import MaskStream, Scores
 from inspection_models.attribution.tracing import Trace
 
+_GATES: tuple[Gate, ...] = ("hard", "soft", "none")
 _PREVIEWS = 8
 _CONSTANT = 1e-12
 # Numbers turned to float64 at once where maps are summed: 32 MB.
@@ -78,9 +79,9 @@ def explain_ada_sise(request: Request, traced: Trace, options: AdaSiseOptions) -
 
 
 def check_gate(gate: str) -> None:
-    """Raise `AttributionError` where there is no such gate."""
-    if gate not in GATES:
-        raise AttributionError(f"unknown gate {gate!r}: there are {', '.join(GATES)}")
+    """Raise `AttributionError` where SISE knows no such gate."""
+    if gate not in _GATES:
+        raise AttributionError(f"unknown gate {gate!r}: there are {', '.join(_GATES)}")
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def _explain(
         step = max(1, sampling.masks // _PREVIEWS)
         due = 0
         for pushed in sampling.push_to(stream):
-            if request.watch is not None and pushed > due:
+            if request.watch is not None and pushed > due and not sampling.complete:
                 request.watch(answer(request, blocks, [sampling.evidence()], options.gate, stated))
                 due += step
         while waiting and waiting[0].complete:

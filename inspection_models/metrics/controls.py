@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from inspection_models.attribution.blurring import gaussian_blur
 from inspection_models.metrics.errors import MetricError
-from inspection_models.metrics.fills import gaussian_blur
 
 _CENTRE_DEVIATION = 0.25
 _CONTRAST_DEVIATION = 0.02
@@ -39,7 +39,8 @@ def local_contrast(image: Tensor) -> Tensor:
     deviation = max(1.0, _CONTRAST_DEVIATION * min(image.shape[1:]))
     # About the image's mean, so that the difference of the two large numbers below keeps its digits.
     centred = image - image.mean(dim=(1, 2), keepdim=True)
-    variance = gaussian_blur(centred**2, deviation) - gaussian_blur(centred, deviation) ** 2
+    squares, mean = (gaussian_blur(plane[None], deviation)[0] for plane in (centred**2, centred))
+    variance = squares - mean**2
     return variance.clamp_min(0).mean(dim=0).sqrt()
 
 

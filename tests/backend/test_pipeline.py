@@ -14,8 +14,10 @@ from backend.decider import Decider
 from backend.pipeline import ClassChoiceError, DecisionPipeline
 from db.engine import Database
 from inspection_models.attribution import render_map
+from inspection_models.attribution.fusion import Gate
 from inspection_models.classifier import DefectClassifier
 from inspection_models.images import ImageError
+from inspection_models.model_card import ExplanationSettings
 from inspection_models.regions import regions
 from tests.backend import desks
 
@@ -89,9 +91,13 @@ def turned(orientation: int) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.parametrize(("method", "gate", "levels"), [("sise", "soft", 4), ("quorum", "product", 5)])
 def test_a_decision_is_recorded_once_and_its_maps_render_again_to_the_bit(
-    pipeline: DecisionPipeline, own_database: Database
+    pipeline: DecisionPipeline, own_database: Database, method: str, gate: Gate, levels: int
 ) -> None:
+    options: dict[str, bool | int | float | str] = {"gate": gate} if method == "sise" else {}
+    settings = ExplanationSettings(method, options)
+    pipeline = DecisionPipeline(pipeline.classifier.with_settings(explanation=settings))
     decider = Decider(pipeline, own_database)
     first = decider.decide(desks.png())
     assert decider.decide(desks.png()) == first
@@ -99,7 +105,10 @@ def test_a_decision_is_recorded_once_and_its_maps_render_again_to_the_bit(
     grids = [
         np.frombuffer(one.grid, dtype="<f4").reshape(1, one.height, one.width) for one in explanation.visualization_maps
     ]
-    again, _ = render_map(grids, (explanation.height, explanation.width))
+    recorded = first.settings.explanation
+    assert (recorded["gate"], recorded["revision"]) == (gate, 1)
+    assert len(grids) == levels and (first.masks_scored > 0) == (method == "sise")
+    again, _ = render_map(grids, (explanation.height, explanation.width), recorded["gate"])
     shown = pipeline.explain(desks.png()).explanations[0]
     assert again.tobytes() == np.asarray(shown.attribution.map).tobytes()
     import hashlib

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 
-from inspection_models import _torchvision  # noqa: F401  (before timm, which imports torchvision too)
+from benchmarks import convolutional_blocks as page
 from inspection_models.attribution import NetworkError, convolutional_blocks
 
-timm = pytest.importorskip("timm")
-
-from benchmarks import convolutional_blocks as page  # noqa: E402
+# After the door to torchvision, which timm imports too.
+timm = importlib.import_module("timm")
 
 SAME_AS_TIMM = [
     "resnest14d",

@@ -89,7 +89,26 @@ def test_other_weights_are_another_export(cache: Path) -> None:
     assert len(list(cache.iterdir())) == 2
 
 
-@pytest.mark.parametrize("damage", ["torn", "empty", "another network"])
+class Plain(nn.Module):
+    """Keeps a number where no digest of weights and structure sees it, and works in place on its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = built(FAMILIES[0], 3, torch.float32)
+        self.gain = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gain * self.network(x.mul_(0.5))
+
+
+def test_a_change_out_of_sight_is_noticed_all_the_same() -> None:
+    network, pictures = Plain().eval(), images(1, 1, torch.float32)
+    explained(network, pictures)
+    network.gain = -1.0
+    assert float((explained(network, pictures) - explained(network, pictures, "torch")).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("damage", ["torn", "empty", "another network", "another kind"])
 def test_a_damaged_file_is_replaced(cache: Path, damage: str) -> None:
     network, pictures = built(FAMILIES[0], 3, torch.float32), images(1, 1, torch.float32)
     expected = explained(network, pictures)
@@ -103,6 +122,8 @@ def test_a_damaged_file_is_replaced(cache: Path, damage: str) -> None:
         kept.write_bytes(other.read_bytes())
         with torch.no_grad():
             network.classifier.bias -= 3.0
+    elif damage == "another kind":
+        torch.onnx.export(nn.Linear(3, 2).eval(), (torch.zeros(1, 3),), str(kept), dynamo=False)
     else:
         kept.write_bytes(sound[: len(sound) // 2] if damage == "torn" else b"")
     engines._open.clear()
@@ -144,6 +165,23 @@ def test_a_network_that_exports_to_other_numbers_is_refused_by_name_and_falls_ba
 def test_another_precision_is_refused_by_name() -> None:
     with pytest.raises(AttributionError, match=r"it computes float32 on a processor, not torch\.float64"):
         explained(built(FAMILIES[0], 3), images(1, 1))
+
+
+def test_large_inputs_are_left_to_torch_for_the_memory(cache: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    ).eval()
+    result = attribute(network, torch.randn(1, 3, 720, 720), torch.tensor([1]))
+    assert result.settings["engine"] == "torch" and not cache.exists()
+
+
+def test_only_so_many_exports_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_export, "_MOST_KEPT", 2)
+    pictures = images(1, 1, torch.float32)
+    for seed in range(3):
+        explained(built(FAMILIES[0], seed, torch.float32), pictures)
+    assert len(list(cache.iterdir())) == 2
 
 
 def test_processes_may_export_the_same_network_at_once(cache: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -103,3 +105,29 @@ def test_tensors_are_shared_and_the_network_is_left_as_it_was() -> None:
     assert folded.fc.weight is network.fc.weight
     assert all(torch.equal(state[name], value) for name, value in network.state_dict().items())
     assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+class Reader(nn.Module):
+    """Reads its normalisation's own number, which is gone where the normalisation is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.norm, self.head = nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.convolution(x)).mean([2, 3]) + self.norm.eps)
+
+
+class Locked(Reader):
+    """Cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+@pytest.mark.parametrize("kind", [Reader, Locked])
+def test_networks_that_cannot_be_folded_are_taken_as_they_are(kind: type[Reader]) -> None:
+    network = trained(kind())
+    inputs = torch.randn(1, 3, 12, 12)
+    assert fold_batch_norms(network, trace(network, inputs), inputs) is network

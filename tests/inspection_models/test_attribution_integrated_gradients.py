@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from inspection_models.attribution import AttributionError, attribute
 from inspection_models.attribution import integrated_gradients as module
+from inspection_models.attribution.blurring import gaussian_blur
 from inspection_models.attribution.confidence import Activation, log_odds
-from inspection_models.attribution.integrated_gradients import blurred, integrated_gradients
+from inspection_models.attribution.integrated_gradients import integrated_gradients
 from tests.inspection_models.attribution_networks import FAMILIES, BlockNetwork, Inverted, Plain, built, images
 
 TOLERANCE = 1e-5
@@ -153,7 +154,7 @@ def test_blur_is_a_gaussian_mirrored_at_the_borders(shape: tuple[int, ...], devi
     for axis in (1, 2):
         radius = min(int(np.ceil(3 * deviation)), shape[axis] - 1)
         expected = ndimage.gaussian_filter1d(expected, deviation, axis=axis, radius=radius, mode="mirror")
-    np.testing.assert_allclose(blurred(image, deviation), expected, atol=1e-7)
+    np.testing.assert_allclose(gaussian_blur(image[None], deviation)[0], expected, atol=1e-7)
 
 
 def test_a_network_that_blows_up_on_the_way_is_refused() -> None:

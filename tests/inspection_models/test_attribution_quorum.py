@@ -29,6 +29,7 @@ def literal(network: BlockNetwork, image: Tensor, target: int, activation: str, 
     size = tuple(image.shape[1:])
     blur = [gaussian_filter(plane, max(size) / 14, mode="mirror", radius=radius_of(size)) for plane in image.numpy()]
     total: list[Map] = []
+    against: list[Map] = []
     for axes in mirrors:
         seen = image.flip(axes)[None].requires_grad_()
         blocks, logits = network.blocks_and_logits(seen)
@@ -37,25 +38,41 @@ def literal(network: BlockNetwork, image: Tensor, target: int, activation: str, 
             score = torch.log(logits.softmax(1)[0, target] / (1 - logits.softmax(1)[0, target]))
         gradients = torch.autograd.grad(score, (seen, *blocks))
         details = (image - torch.from_numpy(np.stack(blur))).flip(axes)
-        levels = []
+        levels, opposed = [], []
         for tensor, gradient in zip((details, *(b[0] for b in blocks)), gradients, strict=True):
-            level = np.zeros(tuple(tensor.shape[1:]))
+            level, other = np.zeros(tuple(tensor.shape[1:])), np.zeros(tuple(tensor.shape[1:]))
             for channel in range(len(tensor)):
-                level += np.maximum((tensor[channel] * gradient[0, channel]).detach().numpy(), 0)
+                product = (tensor[channel] * gradient[0, channel]).detach().numpy()
+                level += np.maximum(product, 0)
+                other += np.maximum(-product, 0)
             levels.append(np.flip(level, [axis - 1 for axis in axes]))
+            opposed.append(np.flip(other, [axis - 1 for axis in axes]))
         total = [a + b for a, b in zip(total, levels, strict=True)] if total else levels
+        against = [a + b for a, b in zip(against, opposed, strict=True)] if against else opposed
     height, width = size
+    balances = [(p - n) / (p + n).mean() for p, n in zip(total[-2:], against[-2:], strict=True)]
+    total[-1] = np.maximum(averaged(balances[0], balances[1].shape) + balances[1], 0)
     total[0] = total[0].reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3))
-    logarithms = np.zeros(size)
-    used = 0
-    for level in total:
+    logarithms, lowest = np.zeros(size), 0.0
+    for floor, level in zip([0.01] * (len(total) - 1) + [0.0001], total, strict=True):
         if np.ptp(level) > 1e-9 * level.max():
             upsampled = sise_oracle.upsampled(level, size)
             normal = (upsampled - upsampled.min()) / np.ptp(upsampled)
-            logarithms += np.log(np.maximum(normal, 0.01))
-            used += 1
-    fused = np.exp(logarithms / 2) - 0.01 ** (used / 2)
+            logarithms += np.log(np.maximum(normal, floor))
+            lowest += np.log(floor)
+    fused = np.exp(logarithms / 2) - np.exp(lowest / 2)
     return fused / fused.max()
+
+
+def averaged(values: Map, size: tuple[int, ...]) -> Map:
+    """Each cell of the smaller grid is the mean of the cells that it covers, whole or in part."""
+    out = np.empty(size)
+    for row in range(size[0]):
+        top, bottom = row * values.shape[0] // size[0], -(-(row + 1) * values.shape[0] // size[0])
+        for column in range(size[1]):
+            left, right = column * values.shape[1] // size[1], -(-(column + 1) * values.shape[1] // size[1])
+            out[row, column] = values[top:bottom, left:right].mean()
+    return out
 
 
 def radius_of(size: tuple[int, ...]) -> tuple[int, ...]:
@@ -109,6 +126,30 @@ def test_networks_in_use(name: str) -> None:
     result = explained(network, pictures, [1])
     assert result.block_grids[0].shape == (1, 33, 48) and len(result.blocks) == 6
     assert result.map.max() == 1 and torch.equal(result.map, explained(network, pictures, [1]).map)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_speaks_for_a_class_is_not_what_speaks_against_it(family: type[BlockNetwork]) -> None:
+    """Of two classes that exclude each other the last level of one is where the other's is not."""
+    network, pictures = built(family, 3), images(1, 4)
+
+    class Two(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return network(x)[:, :2]
+
+    both = attribute(Two().eval(), pictures, torch.tensor([[0, 1]]), "quorum").block_grids[-1][0]
+    assert both.any()
+    assert float(torch.minimum(both[0], both[1]).max()) < 1e-6
+
+
+def test_one_block_is_enough() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)
+    ).eval()
+    result = explained(network, torch.randn(1, 3, 20, 24), [2])
+    assert [block.size for block in result.blocks] == [(10, 12), (20, 24)]
+    assert result.map.max() == 1
 
 
 def test_several_targets_share_the_forward_passes() -> None:

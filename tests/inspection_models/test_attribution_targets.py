@@ -65,7 +65,7 @@ def test_a_growing_map_can_be_watched() -> None:
     seen: list[Attribution] = []
     final = attribute(network, pictures, torch.tensor([1]), watch=seen.append, batch_size=1)
     assert torch.equal(final.map, attribute(network, pictures, torch.tensor([1]), batch_size=1).map)
-    assert len(seen) >= 5
+    assert len(seen) >= 4
     assert all(one.map.shape == final.map.shape and one.map.max() == 1 for one in seen)
     errors = [float((one.map - final.map).abs().mean()) for one in seen]
     assert errors[0] == max(errors) > 0

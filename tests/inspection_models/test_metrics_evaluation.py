@@ -304,7 +304,7 @@ def test_every_method_and_control_there_is_takes_part(
 
 
 def test_unknown_and_repeated_methods_are_refused() -> None:
-    with pytest.raises(MetricError, match="no method 'magic'; there are sise"):
+    with pytest.raises(MetricError, match="no method 'magic'; there are quorum, sise"):
         EvaluationSettings(methods=("magic",))
     for names in ((), ("sise", "sise")):
         with pytest.raises(MetricError, match="once"):
