@@ -1,9 +1,9 @@
 """All attribution methods side by side on photographs with masks and on synthetic steel, three trainings each.
 
 For each data set and network: train with the product's own trainer (kept in the folder; done once), take the test
-part's defects that the model decides rightly, explain their true class with every method, and measure. Figures are
-pooled over the trainings' seeds; the product's method was chosen on training parts of seed 0, which does not appear
-here.
+part's defects that the model decides rightly, explain their true class with every method, and measure. All trainings
+share one split, whose training and validation parts the product's method was chosen on; they differ in their seed.
+Figures are means over the trainings that decided a photograph rightly, and intervals are over photographs.
 
 Needs ../shared/data/magnetic-tile (or MAGNETIC_TILE=folder); the photographs are for research only, so no picture and
 no model leaves the folder. QUALITY_CASES, QUALITY_SEEDS and QUALITY_LIMIT narrow a run down.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 OWN, PAPER = "quorum", "sise"
 _ROOT = Path(__file__).parents[1]
 _TILES = Path(os.environ.get("MAGNETIC_TILE", _ROOT / ".." / "shared" / "data" / "magnetic-tile"))
-_STEPS = 10
+_STEPS, _SPLIT_SEED = 10, 0
 
 
 @dataclass(frozen=True)
@@ -111,13 +111,14 @@ def _model(case: Case, seed: int, data: Path, folder: Path) -> DefectClassifier:
                 patience=case.epochs,
                 learning_rate=case.learning_rate,
                 seed=seed,
+                split_seed=_SPLIT_SEED,
             )
         )
     return DefectClassifier.load(directory)
 
 
 def _pooled(case: Case, reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    images = [_image(image) for report in reports for image in report["images"]]
+    images = _by_photograph([_image(image) for report in reports for image in report["images"]])
     small = [image for image in images if image.defect_share < SMALL_DEFECT]
     return {
         "data": case.name,
@@ -135,6 +136,22 @@ def _pooled(case: Case, reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _image(fields: dict[str, Any]) -> ImageFigures:
     return ImageFigures(**{**fields, "maps": tuple(MapFigures(**one) for one in fields["maps"])})
+
+
+def _by_photograph(images: Sequence[ImageFigures]) -> list[ImageFigures]:
+    """One entry a photograph: the mean of its figures over the trainings that were measured on it."""
+    together: dict[str, list[ImageFigures]] = {}
+    for image in images:
+        together.setdefault(image.sha256, []).append(image)
+    return [
+        replace(same[0], maps=tuple(map(_mean, zip(*(one.maps for one in same), strict=True))))
+        for same in together.values()
+    ]
+
+
+def _mean(maps: tuple[MapFigures, ...]) -> MapFigures:
+    values = {key: float(np.mean([one.values[key] for one in maps])) for key in maps[0].values}
+    return replace(maps[0], values=values, masks_scored=round(float(np.mean([one.masks_scored for one in maps]))))
 
 
 def _own_against(images: Sequence[ImageFigures]) -> dict[str, Any]:

@@ -71,10 +71,10 @@ class ModelVersion(NewModelVersion):
 
 @dataclass(frozen=True, kw_only=True)
 class VisualizationMap:
-    """One convolutional block's score-weighted sum of masks: the evidence.
+    """One level's evidence: a convolutional block's, such as SISE's score-weighted sum of masks, or the input's own.
 
     Attributes:
-        block_index: 0 for the shallowest block explained.
+        block_index: 0 for the shallowest level explained.
         channels: feature maps the block offers.
         grid: float32 little-endian, `height * width` values row by row.
 

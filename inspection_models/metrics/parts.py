@@ -60,5 +60,10 @@ def choose_part(card: ModelCard, dataset: Dataset, part: Part) -> ChosenPart:
 
 def _recorded_split(training: dict[str, Any]) -> dict[str, Any]:
     settings = training.get("settings")
-    recorded = {"seed": training.get("seed"), **{key: (settings or {}).get(key) for key in ("validation", "test")}}
+    settings = settings or {}
+    seed = settings.get("split_seed")
+    recorded = {
+        "seed": training.get("seed") if seed is None else seed,
+        **{key: settings.get(key) for key in ("validation", "test")},
+    }
     return recorded if all(isinstance(value, int | float) for value in recorded.values()) else {}

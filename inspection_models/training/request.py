@@ -46,6 +46,7 @@ class TrainingRequest:
         validation: share of the images to validate and calibrate on.
         test: share of the images to measure the result on.
         seed: of split, initial weights, augmentation and order.
+        split_seed: of the split alone, where several trainings are to be judged by the same images; None takes `seed`.
         overwrite: replace a model that is in the output directory.
         device: torch's name of the device to train on.
     """
@@ -70,6 +71,7 @@ class TrainingRequest:
     validation: float = 0.15
     test: float = 0.15
     seed: int = 0
+    split_seed: int | None = None
     overwrite: bool = False
     device: str = "cpu"
 

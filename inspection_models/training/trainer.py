@@ -65,7 +65,8 @@ def train(request: TrainingRequest, progress: Callable[[TrainingEvent], None] = 
     output = request.output.absolute()
     check_target(output, overwrite=request.overwrite)
     dataset = load_dataset(request.data, layout=request.layout, good_class=request.good_class)
-    split = split_dataset(dataset, validation=request.validation, test=request.test, seed=request.seed)
+    split_seed = request.seed if request.split_seed is None else request.split_seed
+    split = split_dataset(dataset, validation=request.validation, test=request.test, seed=split_seed)
     preprocessing = _preprocessing(request)
     train_part = FittedImages(split.train, dataset.classes, preprocessing)
     validation_part = FittedImages(split.validation, dataset.classes, preprocessing)
@@ -176,6 +177,7 @@ def _classifier(
                 "patience",
                 "validation",
                 "test",
+                "split_seed",
                 "device",
             )
         },

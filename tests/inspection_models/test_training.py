@@ -16,6 +16,7 @@ from PIL import Image
 from inspection_models import DefectClassifier
 from inspection_models.data import DatasetError, load_dataset, split_dataset, write_synthetic_steel
 from inspection_models.images import ImageError
+from inspection_models.metrics import choose_part
 from inspection_models.model_card import ModelError
 from inspection_models.networks import NetworkError
 from inspection_models.preprocessing import Preprocessing
@@ -106,6 +107,13 @@ def test_the_model_card_says_how_decisions_are_explained(
     card = train(quick(data, tmp_path / "model", epochs=1, **changes)).classifier.card
     assert (card.explanation.method, card.explanation.options) == settings
     assert card.thresholds.region.relative == share
+
+
+def test_trainings_of_other_seeds_can_share_a_split(data: Path, tmp_path: Path) -> None:
+    card = train(quick(data, tmp_path / "model", seed=1, split_seed=7, epochs=1)).classifier.card
+    dataset = load_dataset(data)
+    assert choose_part(card, dataset, "test").samples == split_dataset(dataset, seed=7).test
+    assert split_dataset(dataset, seed=7).test != split_dataset(dataset, seed=1).test
 
 
 def test_an_unknown_explanation_is_refused_before_the_work(data: Path, tmp_path: Path) -> None:
