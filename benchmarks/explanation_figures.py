@@ -61,8 +61,7 @@ def _picture(label: str, index: int) -> Picture:
 def _hard_cases() -> list[Picture]:
     patch, one, other = (make_steel(*what) for what in (("patches", _SIZE, _SEED, 3), *_SEVERAL))
     # Inclusions are darker than sound steel, so the darker of two pictures shows both.
-    mirrored, mirrored_mask = other.pixels[::-1, ::-1], other.mask[::-1, ::-1]
-    several = Picture("several", _colour(np.minimum(one.pixels, mirrored)), one.mask | mirrored_mask, "inclusion")
+    several = Picture("several", _colour(np.minimum(one.pixels, other.pixels)), one.mask | other.mask, "inclusion")
     rows, columns = np.nonzero(patch.mask)
     middle = (int(rows.mean()), int(columns.mean()))
     border = _cropped("at the border", patch.pixels, patch.mask, (middle[0], 0), "patches")
