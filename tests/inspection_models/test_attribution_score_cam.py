@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -27,12 +25,7 @@ from tests.inspection_models.sise_oracle import normalised, upsampled
 TOLERANCE = 1e-5
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def literal(network: BlockNetwork, image: Tensor, target: int) -> tuple[NDArray[np.float64], int]:
