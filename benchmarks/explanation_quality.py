@@ -71,8 +71,8 @@ def _measured(case: Case, seed: int, folder: Path) -> dict[str, Any]:
     """One training's figures, from the folder where they are there already."""
     done = folder / f"{case.name}-{case.network}-{seed}.json"
     if not done.is_file():
-        data = _data(case, folder)
-        classifier = _model(case, seed, data, folder)
+        data = data_folder(case, folder)
+        classifier = trained_model(case, seed, data, folder)
         part = choose_part(classifier.card, load_dataset(data), "test")
         limit = int(os.environ.get("QUALITY_LIMIT", "24"))
         report = evaluate_explanations(classifier, part.samples, EvaluationSettings(limit=limit, steps=_STEPS))
@@ -85,10 +85,11 @@ def _measured(case: Case, seed: int, folder: Path) -> dict[str, Any]:
 def synthetic_model(case: Case, seed: int, folder: Path) -> DefectClassifier:
     """The model of a case on synthetic steel, trained if it is not in the folder yet."""
     folder.mkdir(parents=True, exist_ok=True)
-    return _model(case, seed, _data(case, folder), folder)
+    return trained_model(case, seed, data_folder(case, folder), folder)
 
 
-def _data(case: Case, folder: Path) -> Path:
+def data_folder(case: Case, folder: Path) -> Path:
+    """Where a case's data set is; synthetic steel is made in the folder if it is not there yet."""
     if case.name == "magnetic-tile":
         if not _TILES.is_dir():
             raise SystemExit(f"{_TILES} is not here; set MAGNETIC_TILE to the folder with MT_Blowhole … MT_Uneven")
@@ -99,7 +100,8 @@ def _data(case: Case, folder: Path) -> Path:
     return steel
 
 
-def _model(case: Case, seed: int, data: Path, folder: Path) -> DefectClassifier:
+def trained_model(case: Case, seed: int, data: Path, folder: Path) -> DefectClassifier:
+    """A case's model of a seed, trained on `data` if it is not in the folder yet."""
     directory = folder / "models" / f"{case.name}-{case.network}-{seed}"
     if not directory.is_dir():
         train(
