@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks.tables import README, write_tables
+from benchmarks.tables import README, README_TABLES, write_tables
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -44,7 +44,7 @@ def main() -> int:
         if name in PUBLISHED:
             RESULTS.mkdir(exist_ok=True)
             (RESULTS / f"{name}.json").write_text(content, encoding="utf-8")
-            write_tables(README, RESULTS)
+            write_tables(README, RESULTS, README_TABLES)
     return 0
 
 

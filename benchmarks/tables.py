@@ -1,11 +1,14 @@
-"""The README's tables of speed and quality, from the reports in benchmarks/results."""
+"""Tables in documents from the reports in benchmarks/results; here the README's, of speed and quality."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 README = Path(__file__).parents[1] / "README.md"
 _OWN = "quorum"
@@ -20,18 +23,20 @@ _QUALITY = (
 )
 
 
-def write_tables(readme: Path, results: Path) -> None:
-    """Put the tables between their marks in the README; a report that is not there yet leaves its table as it is.
+def write_tables(document: Path, results: Path, tables: Mapping[str, Callable[[dict[str, Any]], str]]) -> None:
+    """Put `tables`, made from the reports of their names, between their marks in a document.
+
+    A report that is not there yet leaves its table as it is.
 
     Raises:
-        ValueError: the README has no such marks.
+        ValueError: the document has no such marks.
     """
-    text = readme.read_text(encoding="utf-8")
-    for name, table in (("attribution-speed", speed_table), ("explanation-quality", quality_table)):
+    text = document.read_text(encoding="utf-8")
+    for name, table in tables.items():
         report = results / f"{name}.json"
         if report.is_file():
             text = replaced(text, name, table(json.loads(report.read_text(encoding="utf-8"))))
-    readme.write_text(text, encoding="utf-8")
+    document.write_text(text, encoding="utf-8")
 
 
 def replaced(text: str, name: str, content: str) -> str:
@@ -60,7 +65,7 @@ def speed_table(report: dict[str, Any]) -> str:
                 _spread(figures["faster_than_score_cam_a_mask"]),
             )
             lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", _machine(report["machine"])])
+    return "\n".join([*lines, "", machine_line(report["machine"])])
 
 
 def quality_table(report: dict[str, Any]) -> str:
@@ -82,7 +87,7 @@ def quality_table(report: dict[str, Any]) -> str:
             least = f"{100 * small[method]['figures']['ap']['value']:.1f}" if method in small else "–"
             parts.append(f"| {method} | " + " | ".join(cells) + f" | {least} |")
         parts.append("")
-    return "\n".join([*parts, _machine(report["machine"])])
+    return "\n".join([*parts, machine_line(report["machine"])])
 
 
 def _figure(case: dict[str, Any], method: str, row: dict[str, Any], key: str) -> str:
@@ -100,8 +105,12 @@ def _spread(ratio: dict[str, float] | None) -> str:
     return f"{ratio['median']:.1f} ({ratio['lowest']:.1f}–{ratio['highest']:.1f})"
 
 
-def _machine(machine: dict[str, Any]) -> str:
+def machine_line(machine: dict[str, Any]) -> str:
+    """What the figures above it were measured on, in italics."""
     packages = machine["packages"]
     names = [name for name in ("torch", "onnxruntime", "grad-cam", "captum") if packages.get(name)]
     versions = ", ".join(f"{name} {packages[name]}" for name in names)
     return f"*{machine['cpu']}, {machine['threads']} threads; {versions}.*"
+
+
+README_TABLES = {"attribution-speed": speed_table, "explanation-quality": quality_table}

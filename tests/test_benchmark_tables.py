@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.tables import README, quality_table, replaced, speed_table, write_tables
+from benchmarks.tables import README, README_TABLES, quality_table, replaced, speed_table, write_tables
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 MACHINE = {"cpu": "A processor", "threads": 2, "packages": {"torch": "2.13.0", "onnxruntime": "1.32.0"}}
@@ -21,7 +21,7 @@ def test_the_readme_holds_the_tables_of_the_reports(tmp_path: Path) -> None:
     copy = tmp_path / "README.md"
     shutil.copyfile(README, copy)
     assert (RESULTS / "attribution-speed.json").is_file()
-    write_tables(copy, RESULTS)
+    write_tables(copy, RESULTS, README_TABLES)
     assert copy.read_text(encoding="utf-8") == README.read_text(encoding="utf-8")
 
 
