@@ -17,6 +17,7 @@ from inspection_models.metrics.localisation import (
     energy_based_pointing_game,
     pixel_average_precision,
     pointing_game,
+    ranked_pointing_game,
     top_iou,
 )
 from inspection_models.metrics.parts import ChosenPart, choose_part
@@ -56,6 +57,7 @@ __all__ = [
     "paired_difference",
     "pixel_average_precision",
     "pointing_game",
+    "ranked_pointing_game",
     "similarity",
     "top_iou",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 from inspection_models.metrics.errors import MetricError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from numpy.typing import NDArray
 
@@ -50,25 +50,48 @@ def bootstrap(statistic: Callable[[NDArray[np.int64]], float], count: int, *, se
     return _interval(float(statistic(np.arange(count))), values, count)
 
 
-def mean_interval(values: Sequence[float] | NDArray[np.floating], *, seed: int = 0) -> Interval:
-    """The mean of `values`, one a case, with its interval. Raises `MetricError` where there are none."""
+def mean_interval(
+    values: Sequence[float] | NDArray[np.floating], *, groups: Sequence[Hashable] | None = None, seed: int = 0
+) -> Interval:
+    """The mean of `values`, one a case, with its interval.
+
+    Args:
+        values: of the cases.
+        groups: of the cases: those of one group are alike (photographs of one part, say), so groups are resampled
+            whole. Where resamples took such cases for independent, the interval would be too narrow. None: each case is
+            its own group.
+        seed: of the resampling.
+
+    Raises:
+        MetricError: there are no cases, or not one group a case.
+    """
     array = np.asarray(values, dtype=np.float64)
-    draws = _draws(len(array), seed)
-    return _interval(float(array.mean()), array[draws].mean(axis=1), len(array))
+    members = range(len(array)) if groups is None else groups
+    if len(members) != len(array):
+        raise MetricError(f"{len(array)} cases need as many groups, not {len(members)}")
+    places: dict[Hashable, int] = {}
+    member_of = np.array([places.setdefault(group, len(places)) for group in members], dtype=np.int64)
+    draws = _draws(len(places), seed)
+    sums, counts = np.bincount(member_of, weights=array), np.bincount(member_of)
+    return _interval(float(array.mean()), sums[draws].sum(axis=1) / counts[draws].sum(axis=1), len(array))
 
 
 def paired_difference(
-    values: Sequence[float] | NDArray[np.floating], others: Sequence[float] | NDArray[np.floating], *, seed: int = 0
+    values: Sequence[float] | NDArray[np.floating],
+    others: Sequence[float] | NDArray[np.floating],
+    *,
+    groups: Sequence[Hashable] | None = None,
+    seed: int = 0,
 ) -> Interval:
-    """The mean of `values` - `others`, taken case by case, with its interval.
+    """The mean of `values` - `others`, taken case by case, with its interval; `groups` as in `mean_interval`.
 
     Raises:
-        MetricError: the two are not of the same cases, or there are none.
+        MetricError: the two are not of the same cases, there are none, or not one group a case.
     """
     first, second = np.asarray(values, dtype=np.float64), np.asarray(others, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 1:
         raise MetricError(f"paired figures need one value a case on both sides, not {first.shape} and {second.shape}")
-    return mean_interval(first - second, seed=seed)
+    return mean_interval(first - second, groups=groups, seed=seed)
 
 
 def _draws(count: int, seed: int) -> NDArray[np.int64]:

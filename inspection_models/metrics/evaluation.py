@@ -175,6 +175,7 @@ def _measure(
     columns = {
         "ap": localisation.pixel_average_precision(maps, truth),
         "ebpg": localisation.energy_based_pointing_game(maps, truth),
+        "ebpg_ranked": localisation.ranked_pointing_game(maps, truth),
         "miou": localisation.top_iou(maps, truth),
         "bbox": localisation.bbox(maps, truth),
         "pointing": localisation.pointing_game(maps, truth, settings.tolerance),
@@ -203,6 +204,7 @@ def _measure(
     return ImageFigures(
         file=case.sample.path.name,
         sha256=case.sample.sha256,
+        group=case.sample.group,
         label=case.sample.label,
         defect_share=case.defect_share,
         confidence=original,

@@ -38,6 +38,26 @@ def energy_based_pointing_game(maps: Tensor, truth: Tensor) -> Tensor:
     return torch.where(total > 0, inside / total.clamp_min(torch.finfo(total.dtype).tiny), torch.zeros_like(total))
 
 
+def ranked_pointing_game(maps: Tensor, truth: Tensor) -> Tensor:
+    """EBPG of the map at a contrast that is the same for all methods.
+
+    EBPG rises with any power above 1 that a map is raised to, though the order of its pixels stays. Here the i-th
+    highest of n pixels counts -ln((i - 1/2) / n), what an exponential distribution of the energy would give it; tied
+    pixels count what they would on average.
+    """
+    _check(maps, truth)
+    ordered, order = maps.flatten(1).sort(dim=1, descending=True)
+    hits = truth.flatten(1).gather(1, order)
+    pixels = ordered.shape[1]
+    places = torch.arange(1, pixels + 1, device=maps.device, dtype=_wide(maps))
+    energy = -torch.log((places - 0.5) / pixels)
+    summed = functional.pad(energy.cumsum(0), (1, 0))
+    ends = _tie_ends(ordered)
+    starts = pixels - _tie_ends(ordered.flip(1)).flip(1)
+    shared = (summed[ends] - summed[starts]) / (ends - starts)
+    return (shared * hits).sum(dim=1) / summed[-1]
+
+
 def bbox(maps: Tensor, truth: Tensor) -> Tensor:
     """Bbox: of the |G| highest pixels of S, the share inside G (Schulz et al. 2020, IBA, section 4.4)."""
     _check(maps, truth)
@@ -75,11 +95,7 @@ def pixel_average_precision(maps: Tensor, truth: Tensor) -> Tensor:
     ordered, order = maps.flatten(1).sort(dim=1, descending=True)
     hits = truth.flatten(1).gather(1, order)
     found = hits.cumsum(dim=1)
-    places = torch.arange(1, ordered.shape[1] + 1, device=maps.device).expand_as(found)
-    last = torch.ones_like(hits)
-    last[:, :-1] = ordered[:, :-1] != ordered[:, 1:]
-    # The end of each pixel's group of ties is the nearest last place at or after it.
-    ends = torch.where(last, places, places.shape[1]).flip(1).cummin(dim=1).values.flip(1)
+    ends = _tie_ends(ordered)
     wide = _wide(maps)
     precision = found.gather(1, ends - 1).to(wide) / ends.to(wide)
     return (precision * hits).sum(dim=1) / found[:, -1].to(wide)
@@ -113,6 +129,15 @@ def _expected_iou(taken: int, above: int, above_hits: int, tied: int, tied_hits:
     chance = hypergeom.pmf(found, tied, tied_hits, drawn)
     both = above_hits + found
     return float(np.sum(chance * (both / (taken + truth - both))) / np.sum(chance))
+
+
+def _tie_ends(ordered: Tensor) -> Tensor:
+    """For each place of sorted values [N, P] how many stand up to the end of its group of ties, int64 [N, P]."""
+    places = torch.arange(1, ordered.shape[1] + 1, device=ordered.device).expand_as(ordered)
+    last = torch.ones_like(ordered, dtype=torch.bool)
+    last[:, :-1] = ordered[:, :-1] != ordered[:, 1:]
+    # The end of a place's group is the nearest last place at or after it.
+    return torch.where(last, places, ordered.shape[1]).flip(1).cummin(dim=1).values.flip(1)
 
 
 def _grown(truth: Tensor, tolerance: int) -> Tensor:

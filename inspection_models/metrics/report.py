@@ -29,6 +29,7 @@ class Metric:
 LOCALISATION = (
     Metric("ap", "AP", "higher"),
     Metric("ebpg", "EBPG", "higher"),
+    Metric("ebpg_ranked", "EBPG, ranks", "higher"),
     Metric("miou", "mIoU", "higher"),
     Metric("bbox", "Bbox", "higher"),
     Metric("pointing", "pointing", "higher"),
@@ -67,6 +68,7 @@ class ImageFigures:
     Attributes:
         file: its name, without folders.
         sha256: hex digest of the file.
+        group: the part or photograph series that it belongs to; images of one group are resampled together.
         label: its class, which was explained.
         defect_share: share of the picture that is defective.
         confidence: the network's in that class, at temperature 1.
@@ -75,6 +77,7 @@ class ImageFigures:
 
     file: str
     sha256: str
+    group: str
     label: str
     defect_share: float
     confidence: float
@@ -130,11 +133,13 @@ class ExplanationReport:
 def method_rows(images: Sequence[ImageFigures], baseline: str | None, seed: int) -> tuple[MethodRow, ...]:
     """A row a method over these images, with resamples drawn alike for all methods; none where there are no images.
 
+    Groups of images are resampled whole.
     `baseline` is the method to take differences from; where it is not among the images' methods there are none.
     """
     if not images:
         return ()
     methods = [one.method for one in images[0].maps]
+    groups = [image.group for image in images]
     table = {
         method: {metric.key: np.array([image.maps[place].values[metric.key] for image in images]) for metric in METRICS}
         for place, method in enumerate(methods)
@@ -144,13 +149,17 @@ def method_rows(images: Sequence[ImageFigures], baseline: str | None, seed: int)
         differences = None
         if baseline in table and method != baseline:
             differences = {
-                metric.key: paired_difference(table[method][metric.key], table[baseline][metric.key], seed=seed)
+                metric.key: paired_difference(
+                    table[method][metric.key], table[baseline][metric.key], groups=groups, seed=seed
+                )
                 for metric in METRICS
             }
         rows.append(
             MethodRow(
                 method=method,
-                figures={metric.key: mean_interval(table[method][metric.key], seed=seed) for metric in METRICS},
+                figures={
+                    metric.key: mean_interval(table[method][metric.key], groups=groups, seed=seed) for metric in METRICS
+                },
                 differences=differences,
                 masks_scored=float(np.mean([image.maps[place].masks_scored for image in images])),
             )

@@ -56,8 +56,29 @@ def test_resamples_without_a_figure_do_not_count() -> None:
     assert (found.low, found.high) == (2.0, 2.0)
 
 
+def test_cases_of_one_group_count_as_one_when_resampled() -> None:
+    parts = np.random.default_rng(7).normal(size=20)
+    alone = mean_interval(parts)
+    photographed_often = mean_interval(np.repeat(parts, 9), groups=np.repeat(np.arange(20), 9).tolist())
+    assert (photographed_often.low, photographed_often.high) == pytest.approx((alone.low, alone.high))
+    naive = mean_interval(np.repeat(parts, 9))
+    assert naive.high - naive.low < (alone.high - alone.low) / 2
+    assert photographed_often.of == 180
+
+
+def test_groups_of_unequal_size_weigh_as_their_cases_do() -> None:
+    values, groups = [1.0, 1.0, 1.0, 5.0], ["a", "a", "a", "b"]
+    found = mean_interval(values, groups=groups)
+    assert found.value == 2.0
+    # Of the draws aa, ab, ba, bb the first and the last are a quarter each, beyond the interval's 2.5 per cent.
+    assert (found.low, found.high) == (1.0, 5.0)
+    assert mean_interval(values) == mean_interval(values, groups=["a", "b", "c", "d"])
+
+
 def test_no_cases_and_unequal_pairs_are_refused() -> None:
     with pytest.raises(MetricError, match="no cases"):
         mean_interval([])
     with pytest.raises(MetricError, match="paired"):
         paired_difference([1.0, 2.0], [1.0])
+    with pytest.raises(MetricError, match="3 cases need as many groups, not 2"):
+        mean_interval([1.0, 2.0, 3.0], groups=["a", "b"])

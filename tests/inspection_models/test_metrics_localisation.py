@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -19,11 +20,12 @@ from inspection_models.metrics.localisation import (
     energy_based_pointing_game,
     pixel_average_precision,
     pointing_game,
+    ranked_pointing_game,
     top_iou,
 )
 
-EVERY = (energy_based_pointing_game, bbox, top_iou, pixel_average_precision, pointing_game)
-BY_RANK = (bbox, top_iou, pixel_average_precision, pointing_game)
+EVERY = (energy_based_pointing_game, ranked_pointing_game, bbox, top_iou, pixel_average_precision, pointing_game)
+BY_RANK = (ranked_pointing_game, bbox, top_iou, pixel_average_precision, pointing_game)
 
 
 def ordered_bbox(order: Sequence[int], truth: Sequence[bool]) -> float:
@@ -38,6 +40,11 @@ def ordered_iou(share: float) -> Callable[[Sequence[int], Sequence[bool]], float
         return len(top & inside) / len(top | inside)
 
     return iou
+
+
+def ordered_energy(order: Sequence[int], truth: Sequence[bool]) -> float:
+    energy = [-math.log((place + 0.5) / len(order)) for place in range(len(order))]
+    return sum(one for one, pixel in zip(energy, order, strict=True) if truth[pixel]) / sum(energy)
 
 
 def ordered_pointing(order: Sequence[int], truth: Sequence[bool]) -> float:
@@ -75,6 +82,7 @@ def test_ties_count_as_the_mean_over_all_their_orders(case: tuple[list[float], l
     expected = over_all_orders(*case, ordered_iou(share))
     assert top_iou(maps, truth, share).item() == pytest.approx(expected, abs=1e-12)
     assert pointing_game(maps, truth).item() == pytest.approx(over_all_orders(*case, ordered_pointing), abs=1e-12)
+    assert ranked_pointing_game(maps, truth).item() == pytest.approx(over_all_orders(*case, ordered_energy), abs=1e-12)
 
 
 def test_a_large_map_with_few_positive_pixels_is_filled_up_by_chance() -> None:
@@ -140,7 +148,7 @@ def test_only_the_order_of_pixels_counts(metric: Callable[[Tensor, Tensor], Tens
     assert torch.equal(metric(maps.double(), truth), metric(torch.exp(3 * maps.double()) - 7, truth))
 
 
-@pytest.mark.parametrize("metric", EVERY)
+@pytest.mark.parametrize("metric", [metric for metric in EVERY if metric is not ranked_pointing_game])
 def test_the_truth_itself_is_a_perfect_map(metric: Callable[[Tensor, Tensor], Tensor]) -> None:
     _, truth = random_batch()
     perfect = metric(truth.float(), truth)
@@ -152,7 +160,15 @@ def test_the_truth_itself_is_a_perfect_map(metric: Callable[[Tensor, Tensor], Te
     assert torch.allclose(perfect, torch.ones_like(perfect))
 
 
-@pytest.mark.parametrize("metric", (bbox, pixel_average_precision, pointing_game))
+def test_at_equal_contrast_a_power_gains_nothing_and_the_truth_first_is_best() -> None:
+    maps, truth = random_batch()
+    assert torch.allclose(ranked_pointing_game(maps**3, truth), ranked_pointing_game(maps, truth), atol=1e-14)
+    best = ranked_pointing_game(maps + 2 * truth, truth)
+    assert (best > ranked_pointing_game(maps, truth)).all()
+    assert (best < 1).all()
+
+
+@pytest.mark.parametrize("metric", (ranked_pointing_game, bbox, pixel_average_precision, pointing_game))
 @pytest.mark.parametrize("value", (0.0, 0.7))
 def test_a_constant_map_is_a_blind_guess(metric: Callable[[Tensor, Tensor], Tensor], value: float) -> None:
     maps, truth = random_batch()
