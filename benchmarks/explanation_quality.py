@@ -1,12 +1,16 @@
 """All attribution methods side by side on photographs with masks and on synthetic steel, three trainings each.
 
-For each data set and network: train with the product's own trainer (kept in the folder; done once), take the test
-part's defects that the model decides rightly, explain their true class with every method, and measure. All trainings
-share one split, whose training and validation parts the product's method was chosen on; they differ in their seed.
-Figures are means over the trainings that decided a photograph rightly, and intervals are over photographs.
+For each data set and network: train with the product's own trainer (kept in the folder; done once), draw some of the
+test part's defects that the model decides rightly, explain their true class with every method, and measure. All
+trainings share one split, whose training and validation parts the product's method was chosen on; they differ in their
+seed, and so do the photographs drawn. A photograph drawn for several trainings counts once, with the mean of its
+figures. Intervals are over groups of photographs, those of a tile being alike.
 
-Needs ../shared/data/magnetic-tile (or MAGNETIC_TILE=folder); the photographs are for research only, so no picture and
-no model leaves the folder. QUALITY_CASES, QUALITY_SEEDS and QUALITY_LIMIT narrow a run down.
+NEU-DET's boxes surround whole textures, so they do not measure an explanation: it has one case, to be read beside the
+control that knows no model.
+
+Needs ../shared/data/magnetic-tile and neu-det (or MAGNETIC_TILE and NEU_DET); the photographs are for research only, so
+no picture and no model leaves the folder. QUALITY_CASES, QUALITY_SEEDS and QUALITY_LIMIT narrow a run down.
 """
 
 from __future__ import annotations
@@ -30,27 +34,36 @@ from inspection_models.training import TrainingRequest, train
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
 OWN, PAPER = "quorum", "sise"
 _ROOT = Path(__file__).parents[1]
-_TILES = Path(os.environ.get("MAGNETIC_TILE", _ROOT / ".." / "shared" / "data" / "magnetic-tile"))
+_SHARED = _ROOT / ".." / "shared" / "data"
+_PHOTOGRAPHS = {
+    "magnetic-tile": Path(os.environ.get("MAGNETIC_TILE", _SHARED / "magnetic-tile")),
+    "neu-det": Path(os.environ.get("NEU_DET", _SHARED / "neu-det")),
+}
 _STEPS, _SPLIT_SEED = 10, 0
 
 
 @dataclass(frozen=True)
 class Case:
-    """A data set, a network and how it is trained."""
+    """A data set, a network, how it is trained, and how many photographs each training is measured on."""
 
     name: str
     network: str
     epochs: int
-    learning_rate: float = 1e-3
+    size: int = 224
+    batch_size: int = 32
+    limit: int = 12
 
 
 CASES = (
     Case("magnetic-tile", "efficientnet-lite0", 5),
     Case("synthetic-steel", "efficientnet-lite0", 3),
-    Case("magnetic-tile", "resnet18", 12),
-    Case("synthetic-steel", "resnet18", 12),
+    Case("magnetic-tile", "resnet18", 30, size=128, batch_size=16),
+    Case("synthetic-steel", "resnet18", 12, size=128, batch_size=16),
+    Case("neu-det", "efficientnet-lite0", 3),
 )
 
 
@@ -74,8 +87,9 @@ def _measured(case: Case, seed: int, folder: Path) -> dict[str, Any]:
         data = data_folder(case, folder)
         classifier = trained_model(case, seed, data, folder)
         part = choose_part(classifier.card, load_dataset(data), "test")
-        limit = int(os.environ.get("QUALITY_LIMIT", "24"))
-        report = evaluate_explanations(classifier, part.samples, EvaluationSettings(limit=limit, steps=_STEPS))
+        limit = int(os.environ.get("QUALITY_LIMIT", case.limit))
+        settings = EvaluationSettings(limit=limit, seed=seed, steps=_STEPS)
+        report = evaluate_explanations(classifier, part.samples, settings)
         accuracy = classifier.card.metrics["test"]["balanced_accuracy"]
         done.write_text(json.dumps({**report.to_dict(), "balanced_accuracy": accuracy}), encoding="utf-8")
     report_of_seed: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
@@ -90,10 +104,11 @@ def synthetic_model(case: Case, seed: int, folder: Path) -> DefectClassifier:
 
 def data_folder(case: Case, folder: Path) -> Path:
     """Where a case's data set is; synthetic steel is made in the folder if it is not there yet."""
-    if case.name == "magnetic-tile":
-        if not _TILES.is_dir():
-            raise SystemExit(f"{_TILES} is not here; set MAGNETIC_TILE to the folder with MT_Blowhole … MT_Uneven")
-        return _TILES
+    if photographs := _PHOTOGRAPHS.get(case.name):
+        if not photographs.is_dir():
+            variable = case.name.replace("-", "_").upper()
+            raise SystemExit(f"{photographs} is not here; set {variable} to the data set's folder")
+        return photographs
     steel = folder / "synthetic-steel"
     if not steel.is_dir():
         write_synthetic_steel(steel, per_class=120, seed=5)
@@ -111,7 +126,8 @@ def trained_model(case: Case, seed: int, data: Path, folder: Path) -> DefectClas
                 architecture=case.network,
                 epochs=case.epochs,
                 patience=case.epochs,
-                learning_rate=case.learning_rate,
+                batch_size=case.batch_size,
+                size=(case.size, case.size),
                 seed=seed,
                 split_seed=_SPLIT_SEED,
             )
@@ -125,8 +141,10 @@ def _pooled(case: Case, reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "data": case.name,
         "network": case.network,
+        "input": [case.size, case.size],
         "balanced_accuracy": [report["balanced_accuracy"] for report in reports],
         "images": len(images),
+        "groups": len({image.group for image in images}),
         "small_defects": len(small),
         "left_out": [report["left_out"] for report in reports],
         "rows": [asdict(row) for row in method_rows(images, PAPER, seed=0)],
@@ -162,12 +180,16 @@ def _own_against(images: Sequence[ImageFigures]) -> dict[str, Any]:
         return {}
     places = {one.method: place for place, one in enumerate(images[0].maps)}
 
-    def column(method: str, key: str) -> np.ndarray:
+    groups = [image.group for image in images]
+
+    def column(method: str, key: str) -> NDArray[np.float64]:
         return np.array([image.maps[places[method]].values[key] for image in images])
 
     return {
         method: {
-            metric.key: asdict(paired_difference(column(OWN, metric.key), column(method, metric.key), seed=0))
+            metric.key: asdict(
+                paired_difference(column(OWN, metric.key), column(method, metric.key), groups=groups, seed=0)
+            )
             for metric in METRICS
         }
         for method in places
