@@ -97,7 +97,9 @@ def explain_rise(request: Request, traced: Trace, options: RiseOptions) -> Attri
     def begin(image: Tensor, targets: tuple[int, ...]) -> _Sum:
         return _Sum(image, masks, block, targets)
 
-    return explain_by_sampling(request, traced, options, "rise", block, request.activation, begin)
+    return explain_by_sampling(
+        request, traced, options, begin, method="rise", blocks=(block,), activation=request.activation
+    )
 
 
 class _Sum:

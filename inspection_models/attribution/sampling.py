@@ -12,6 +12,7 @@ from torch import Tensor
 from inspection_models.attribution.blocks import ConvolutionalBlock
 from inspection_models.attribution.confidence import Activation
 from inspection_models.attribution.engines import open_engine
+from inspection_models.attribution.fusion import Gate
 from inspection_models.attribution.request import Attribution, Evidence, Request, answer
 from inspection_models.attribution.scoring import ScoringOptions, default_batch_size
 from inspection_models.attribution.stream import MaskStream
@@ -42,12 +43,14 @@ def explain_by_sampling(
     request: Request,
     traced: Trace,
     options: ScoringOptions,
-    method: str,
-    block: ConvolutionalBlock,
-    activation: Activation | None,
     begin: Callable[[Tensor, tuple[int, ...]], Sampling],
+    *,
+    method: str,
+    blocks: tuple[ConvolutionalBlock, ...],
+    activation: Activation | None,
+    gate: Gate = "none",
 ) -> Attribution:
-    """Maps at one `block` from the masks that `begin` makes of each image [C, H, W] and its targets.
+    """Maps at the `blocks`, fused by `gate`, from the masks that `begin` makes of each image [C, H, W] and its targets.
 
     `activation`: what makes scores of logits; they are scores themselves where it is None.
     """
@@ -64,10 +67,10 @@ def explain_by_sampling(
         due = 0
         for pushed in sampling.push_to(stream):
             if request.watch is not None and pushed > due and not sampling.complete:
-                request.watch(answer(request, (block,), [sampling.evidence()], "none", stated))
+                request.watch(answer(request, blocks, [sampling.evidence()], gate, stated))
                 due += step
         while waiting and waiting[0].complete:
             found.append(waiting.popleft().evidence())
     stream.close()
     found += [sampling.evidence() for sampling in waiting]
-    return answer(request, (block,), found, "none", stated)
+    return answer(request, blocks, found, gate, stated)

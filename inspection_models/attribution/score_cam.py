@@ -41,7 +41,7 @@ def explain_score_cam(request: Request, traced: Trace, options: ScoreCamOptions)
         # A constant map's mask is zero and shows the network nothing.
         return _Scoring(image, maps[~constant_channels(maps)], block, targets)
 
-    return explain_by_sampling(request, traced, options, "score-cam", block, None, begin)
+    return explain_by_sampling(request, traced, options, begin, method="score-cam", blocks=(block,), activation=None)
 
 
 class _Scoring:

@@ -6,9 +6,8 @@ And Ada-SISE (arXiv 2102.07799), which differs in how feature maps are selected 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,18 +17,17 @@ from torch import Tensor
 from inspection_models.attribution.blocks import ConvolutionalBlock, find_blocks
 from inspection_models.attribution.capture import capture
 from inspection_models.attribution.confidence import log_odds, precise
-from inspection_models.attribution.engines import open_engine
 from inspection_models.attribution.errors import AttributionError
 from inspection_models.attribution.fusion import Gate
 from inspection_models.attribution.masks import attribution_masks
-from inspection_models.attribution.request import Attribution, Evidence, Request, answer
-from inspection_models.attribution.scoring import ScoringOptions, default_batch_size
+from inspection_models.attribution.request import Attribution, Evidence, Request
+from inspection_models.attribution.sampling import explain_by_sampling
+from inspection_models.attribution.scoring import ScoringOptions
 from inspection_models.attribution.selection import above_otsu, above_share, channel_weights, constant_channels
 from inspection_models.attribution.stream import MaskStream, Scores
 from inspection_models.attribution.tracing import Trace
 
 _GATES: tuple[Gate, ...] = ("hard", "soft", "none")
-_PREVIEWS = 8
 _CONSTANT = 1e-12
 # Numbers turned to float64 at once where maps are summed: 32 MB.
 _SUMMED_AT_ONCE = 1 << 22
@@ -50,7 +48,7 @@ class SiseOptions(ScoringOptions):
         super().__post_init__()
         if isinstance(self.mu, bool) or not isinstance(self.mu, int | float) or not 0 <= self.mu < math.inf:
             raise AttributionError(f"mu must be a number of at least 0, not {self.mu!r}")
-        check_gate(self.gate)
+        _check_gate(self.gate)
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class AdaSiseOptions(ScoringOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_gate(self.gate)
+        _check_gate(self.gate)
 
 
 Selection = Callable[[Tensor], Tensor]
@@ -76,12 +74,6 @@ def explain_sise(request: Request, traced: Trace, options: SiseOptions) -> Attri
 def explain_ada_sise(request: Request, traced: Trace, options: AdaSiseOptions) -> Attribution:
     """Ada-SISE of each image for each of its targets."""
     return _explain("ada-sise", request, traced, options, above_otsu)
-
-
-def check_gate(gate: str) -> None:
-    """Raise `AttributionError` where SISE knows no such gate."""
-    if gate not in _GATES:
-        raise AttributionError(f"unknown gate {gate!r}: there are {', '.join(_GATES)}")
 
 
 @dataclass(frozen=True)
@@ -111,7 +103,6 @@ class _Sampling:
         return self._scores.count == self.masks
 
     def push_to(self, stream: MaskStream) -> Iterator[int]:
-        """Push all masks, as many at a time as the stream has room for; yields how many were pushed so far."""
         size = (self._image.shape[1], self._image.shape[2])
         pushed = 0
         for block in self._blocks:
@@ -162,26 +153,20 @@ def _explain(
     method: str, request: Request, traced: Trace, options: SiseOptions | AdaSiseOptions, selection: Selection
 ) -> Attribution:
     blocks = find_blocks(traced)
-    batch_size = options.batch_size or default_batch_size(request.input_size, request.inputs.device)
-    engine = open_engine(options.engine, request.network, traced, request.inputs[:1], batch_size)
-    stated = {"method": method, **asdict(options), "batch_size": batch_size, "engine": engine.name}
-    stream = MaskStream(engine, (batch_size, *request.inputs.shape[1:]), request.activation)
-    waiting: deque[_Sampling] = deque()
-    found: list[Evidence] = []
-    for image, targets in zip(request.inputs, request.targets, strict=True):
-        sampling = _Sampling(image, targets, _selected(request, blocks, image[None], targets, selection))
-        waiting.append(sampling)
-        step = max(1, sampling.masks // _PREVIEWS)
-        due = 0
-        for pushed in sampling.push_to(stream):
-            if request.watch is not None and pushed > due and not sampling.complete:
-                request.watch(answer(request, blocks, [sampling.evidence()], options.gate, stated))
-                due += step
-        while waiting and waiting[0].complete:
-            found.append(waiting.popleft().evidence())
-    stream.close()
-    found += [sampling.evidence() for sampling in waiting]
-    return answer(request, blocks, found, options.gate, stated)
+
+    def begin(image: Tensor, targets: tuple[int, ...]) -> _Sampling:
+        return _Sampling(image, targets, _selected(request, blocks, image[None], targets, selection))
+
+    return explain_by_sampling(
+        request,
+        traced,
+        options,
+        begin,
+        method=method,
+        blocks=blocks,
+        activation=request.activation,
+        gate=options.gate,
+    )
 
 
 def _selected(
@@ -208,6 +193,11 @@ def _selected(
         channels = torch.nonzero(by_target.any(dim=1)).flatten()
         selected.append(_Block(detached[channels.to(detached.device)], by_target[channels]))
     return selected
+
+
+def _check_gate(gate: str) -> None:
+    if gate not in _GATES:
+        raise AttributionError(f"unknown gate {gate!r}: there are {', '.join(_GATES)}")
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
