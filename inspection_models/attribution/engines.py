@@ -29,6 +29,8 @@ _AGREEMENT = 1e-4
 
 _open: OrderedDict[str, OnnxEngine] = OrderedDict()
 _lock = threading.Lock()
+# The exporter keeps its state in the process; who needs no export does not wait for one.
+_exporting = threading.Lock()
 
 
 class Engine(Protocol):
@@ -101,16 +103,20 @@ def _exported(network: nn.Module, traced: Trace, example: Tensor, batch_size: in
         raise ExportError(f"it computes float32 on a processor, not {example.dtype} on {example.device}")
     shape = (batch_size, *example.shape[1:])
     threads = torch.get_num_threads()
+    digest = engine_key(network, traced, shape)
+    key = f"{digest}-{threads}"
     with _lock:
-        digest = engine_key(network, traced, shape)
-        key = f"{digest}-{threads}"
-        # Again at every call, one pass beside hundreds: what a network keeps in plain attributes is not in its digest.
-        if key not in _open or _difference(_open[key], network, shape) > _AGREEMENT:
-            _open[key] = _checked(network, digest, shape, threads)
+        engine = _open.get(key)
+    # Again at every call, one pass beside hundreds: what a network keeps in plain attributes is not in its digest.
+    if engine is None or _difference(engine, network, shape) > _AGREEMENT:
+        with _exporting:
+            engine = _checked(network, digest, shape, threads)
+    with _lock:
+        _open[key] = engine
         _open.move_to_end(key)
         while len(_open) > _MOST_OPEN:
             _open.popitem(last=False)
-        return _open[key]
+    return engine
 
 
 def _checked(network: nn.Module, key: str, shape: tuple[int, ...], threads: int) -> OnnxEngine:

@@ -77,6 +77,9 @@ def open_exported(
 
 def engine_key(network: nn.Module, traced: Trace, shape: tuple[int, ...]) -> str:
     """Hex digest over what an export depends on and can be seen: weights, buffers, structure, data flow, releases."""
+    # Over every byte at every call: no digest is remembered, for nothing tells of all changes. A tensor's `_version`
+    # misses those through `.data` and through numpy, and the comparison with the network's logits on noise would let a
+    # change pass that noise hardly shows. SHA-256 is also the fastest of hashlib where processors compute it.
     digest = hashlib.sha256()
     versions = (torch.__version__, onnxruntime.__version__, _OPSET)
     digest.update(repr((versions, shape, type(network).__module__, network, traced.nodes)).encode())
@@ -93,8 +96,9 @@ def cache_directory() -> Path:
     return Path(stated) if stated else platformdirs.user_cache_path("inspection") / "engines"
 
 
-def _bytes_of(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+def _bytes_of(tensor: Tensor) -> memoryview:
+    """The tensor's elements in order, without a copy where they lie so on the processor."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
 
 
 def _exported(network: nn.Module, shape: tuple[int, ...]) -> bytes:

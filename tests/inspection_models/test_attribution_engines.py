@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,42 @@ def test_other_weights_are_another_export(cache: Path) -> None:
     assert float((after - explained(network, pictures, "torch")).abs().max()) < 1e-4
     assert float((after - before).abs().max()) > 1e-2
     assert len(list(cache.iterdir())) == 2
+
+
+def test_a_change_that_torch_does_not_count_is_another_export(cache: Path) -> None:
+    """Written through numpy, and so small that comparing logits would let it pass."""
+    network, pictures = built(FAMILIES[0], 3, torch.float32), images(1, 1, torch.float32)
+    explained(network, pictures)
+    weight = network.classifier.weight
+    version = weight._version
+    weight.detach().numpy()[0, 0] += 1e-6
+    assert weight._version == version
+    explained(network, pictures)
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_an_open_engine_does_not_wait_for_the_export_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    ready, other = (built(FAMILIES[0], seed, torch.float32) for seed in (3, 4))
+    pictures = images(1, 1, torch.float32)
+    expected = explained(ready, pictures)
+    exporting, go_on = threading.Event(), threading.Event()
+    export = onnx_export.torch.onnx.export
+
+    def slow(*given: object, **more: object) -> None:
+        exporting.set()
+        assert go_on.wait(timeout=60)
+        export(*given, **more)
+
+    monkeypatch.setattr(onnx_export.torch.onnx, "export", slow)
+    with ThreadPoolExecutor() as pool:
+        late = pool.submit(explained, other, pictures)
+        try:
+            assert exporting.wait(timeout=60)
+            assert torch.equal(pool.submit(explained, ready, pictures).result(timeout=60), expected)
+            assert not late.done()
+        finally:
+            go_on.set()
+        assert float((late.result(timeout=60) - explained(other, pictures, "torch")).abs().max()) < 1e-4
 
 
 class Plain(nn.Module):
