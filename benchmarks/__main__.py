@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from benchmarks.explanation_tables import EXPLANATION_TABLES, EXPLANATIONS
 from benchmarks.tables import README, README_TABLES, write_tables
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -19,9 +20,12 @@ BENCHMARKS = {
     "attribution-speed": "benchmarks.attribution_speed",
     "explanation-quality": "benchmarks.explanation_quality",
     "explanation-figures": "benchmarks.explanation_figures",
+    "explanation-sanity": "benchmarks.explanation_sanity",
+    "quorum-parts": "benchmarks.quorum_parts",
 }
-# Their reports stand in the repository, and the README's tables are made from them.
-PUBLISHED = ("attribution-speed", "explanation-quality")
+# Tables of documents, made from reports that stand in the repository.
+TABLES = {README: README_TABLES, EXPLANATIONS: EXPLANATION_TABLES}
+PUBLISHED = tuple(name for tables in TABLES.values() for name in tables)
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -44,7 +48,8 @@ def main() -> int:
         if name in PUBLISHED:
             RESULTS.mkdir(exist_ok=True)
             (RESULTS / f"{name}.json").write_text(content, encoding="utf-8")
-            write_tables(README, RESULTS, README_TABLES)
+            for document, tables in TABLES.items():
+                write_tables(document, RESULTS, tables)
     return 0
 
 
