@@ -23,11 +23,10 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 
-import torch
 from torch import nn
 
 from inspection_models.attribution.errors import NetworkError
-from inspection_models.attribution.tracing import CONVOLUTIONS, CallSite, ModuleCall, Node, Trace, trace
+from inspection_models.attribution.tracing import CONVOLUTIONS, CallSite, ModuleCall, Node, Trace, blank_input, trace
 
 _PADDINGS = frozenset({"pad", "constant_pad_nd"})
 
@@ -48,19 +47,14 @@ class ConvolutionalBlock:
 
 
 def convolutional_blocks(
-    network: nn.Module, input_size: tuple[int, int] = (224, 224)
+    network: nn.Module, input_size: tuple[int, int] = (224, 224), *, channels: int = 3
 ) -> tuple[ConvolutionalBlock, ...]:
-    """Convolutional blocks of `network`, shallow to deep, for three-channel inputs of `input_size` (height, width).
+    """Convolutional blocks of `network`, shallow to deep, for inputs of `input_size` (height, width) and `channels`.
 
     One forward pass on a blank image; the network is left as it was. Raises `NetworkError` where a part is in training
     mode, where the network refuses the input, where it has no block, and where it goes on with tokens behind them.
     """
-    height, width = input_size
-    if height < 1 or width < 1:
-        raise NetworkError(f"input_size must be (height, width) in pixels, not {input_size}")
-    weight = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
-    blank = torch.zeros((1, 3, height, width), dtype=weight.dtype, device=weight.device)
-    return find_blocks(trace(network, blank))
+    return find_blocks(trace(network, blank_input(network, input_size, channels)))
 
 
 def find_blocks(traced: Trace) -> tuple[ConvolutionalBlock, ...]:

@@ -17,7 +17,7 @@ from inspection_models.attribution.errors import AttributionError
 from inspection_models.attribution.fusion import Gate
 from inspection_models.attribution.request import Attribution, Request, checked_inputs, checked_targets
 from inspection_models.attribution.scoring import ScoringOptions, default_batch_size
-from inspection_models.attribution.tracing import Trace, check_evaluation_mode, trace
+from inspection_models.attribution.tracing import Trace, blank_input, check_evaluation_mode, trace
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ def attribute(
 
 
 def settled_options(
-    network: nn.Module, input_size: tuple[int, int], method: str, options: Mapping[str, Any]
+    network: nn.Module, input_size: tuple[int, int], method: str, options: Mapping[str, Any], *, channels: int = 3
 ) -> dict[str, Any]:
-    """The options of a method for inputs of `input_size` (H, W), with nothing left to a default.
+    """The options of a method for inputs of `input_size` (H, W) and `channels`, with nothing left to a default.
 
     With them a call gives the same bits wherever the same releases run on the same kind of processor, though another
     number of masks at once, or another engine, would round otherwise. Opens the engine, so that the first explanation
@@ -102,8 +102,7 @@ def settled_options(
     """
     settled = dataclasses.asdict(_options(_known(method), options))
     if issubclass(METHODS[method].options, ScoringOptions):
-        weight = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
-        blank = torch.zeros((1, 3, *input_size), dtype=weight.dtype, device=weight.device)
+        blank = blank_input(network, input_size, channels)
         settled["batch_size"] = settled["batch_size"] or default_batch_size(input_size, blank.device)
         engine = open_engine(settled["engine"], network, trace(network, blank), blank, settled["batch_size"])
         settled["engine"] = engine.name

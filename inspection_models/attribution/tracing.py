@@ -108,6 +108,20 @@ def check_evaluation_mode(network: nn.Module) -> None:
             raise NetworkError(f"{path or 'the network'} is in training mode: call network.eval() first")
 
 
+def blank_input(network: nn.Module, input_size: tuple[int, int], channels: int) -> Tensor:
+    """Zeros [1, channels, H, W] for `input_size` (H, W), on the network's device and in its precision.
+
+    Raises `NetworkError` where there is no such input.
+    """
+    height, width = input_size
+    if height < 1 or width < 1:
+        raise NetworkError(f"input_size must be (height, width) in pixels, not {input_size}")
+    if channels < 1:
+        raise NetworkError(f"an input has at least 1 channel, not {channels}")
+    weight = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
+    return torch.zeros((1, channels, height, width), dtype=weight.dtype, device=weight.device)
+
+
 def trace(network: nn.Module, example: Tensor) -> Trace:
     """Run `network` once, without gradients, on `example` [1, C, H, W] and return the data flow.
 
