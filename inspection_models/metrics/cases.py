@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections import Counter, deque
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from inspection_models.images import read_image
@@ -146,7 +147,7 @@ def truth_of(sample: Sample, size: tuple[int, int]) -> NDArray[np.bool_]:
     """Where the defect is, bool [h, w] for an image of `size` (h, w) as read: its mask, or the boxes of its class.
 
     A pixel of a mask marks the defect where it is not zero or, in a mask from black to white with soft edges, where it
-    is nearer to white.
+    is nearer to white. A mask is turned as its own EXIF orientation says, whatever the image's is.
 
     Raises:
         MetricError: the mask cannot be read or has another size than the image.
@@ -187,9 +188,10 @@ def _own_boxes(sample: Sample) -> list[Box]:
 
 def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
     try:
-        with Image.open(path) as image:
-            values, mode = np.asarray(image), image.mode
-    except (OSError, ValueError) as error:
+        # From memory, for Pillow scrambles a turned TIFF that it maps from its file.
+        with Image.open(io.BytesIO(path.read_bytes())) as image:
+            values, mode = np.asarray(ImageOps.exif_transpose(image)), image.mode
+    except Exception as error:  # a damaged file makes a decoder raise anything at all
         raise MetricError(f"{path}: the mask cannot be read ({error}); export it again") from error
     if values.shape[:2] != size:
         raise MetricError(

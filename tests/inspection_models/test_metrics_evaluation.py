@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 from sklearn.metrics import average_precision_score
 
 from inspection_models.attribution import METHODS, attribute
@@ -208,6 +208,35 @@ def test_masks_of_every_kind_and_boxes_of_the_class_mark_the_defect(tmp_path: Pa
     (tmp_path / "torn.png").write_bytes((tmp_path / "grey.png").read_bytes()[:40])
     with pytest.raises(MetricError, match=r"torn\.png: the mask cannot be read"):
         truth_of(Sample(tmp_path / "x.png", "crack", "", "", mask_path=tmp_path / "torn.png"), (20, 30))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+@pytest.mark.parametrize("turned", ["image and mask", "image", "mask"])
+def test_a_mask_is_turned_as_its_own_tag_says(
+    classifier: DefectClassifier, tmp_path: Path, suffix: str, turned: str
+) -> None:
+    """Orientation 6: what is stored is shown turned by a quarter to the right."""
+    shown = np.full((50, 80, 3), 40, np.uint8)
+    truth = np.zeros((50, 80), np.uint8)
+    shown[4:12, 60:76], truth[4:12, 60:76] = 220, 255
+    tag = Image.Exif()
+    tag[ExifTags.Base.Orientation] = 6
+    for name, pixels in (("image", shown), ("mask", truth)):
+        if name in turned:
+            Image.fromarray(np.rot90(pixels).copy()).save(tmp_path / f"{name}.{suffix}", exif=tag)
+        else:
+            Image.fromarray(pixels).save(tmp_path / f"{name}.{suffix}")
+    sample = Sample(tmp_path / f"image.{suffix}", "crack", "", "", mask_path=tmp_path / f"mask.{suffix}")
+    assert (truth_of(sample, (50, 80)) == (truth > 0)).all()
+    case = prepare_case(classifier, sample)
+    assert case.inputs[:, case.truth].min() > 0 > case.inputs[:, ~case.truth].mean()
+
+
+def test_any_damage_to_a_mask_is_told_of(tmp_path: Path) -> None:
+    path = write(tmp_path / "mask.png", np.zeros((20, 30), np.uint8))
+    path.write_bytes(path.read_bytes().replace(b"IDAT", b"\x0c\xc4<\xd5"))  # of which Pillow says SyntaxError
+    with pytest.raises(MetricError, match=r"mask\.png: the mask cannot be read"):
+        truth_of(Sample(tmp_path / "x.png", "crack", "", "", mask_path=path), (20, 30))
 
 
 def literal_figures(classifier: DefectClassifier, sample: Sample, attribution_map: np.ndarray) -> dict[str, float]:
