@@ -15,22 +15,18 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
-from benchmarks import straightforward_sise
+from benchmarks import accelerated_speed, straightforward_sise
 from benchmarks.machine import described
-from inspection_models._torchvision import models  # noqa: F401  peers import torchvision, which needs the door
+from benchmarks.score_cam_peers import pytorch_grad_cam
+from benchmarks.scratched_steel import frozen, scratch
+from benchmarks.statistics import ratio
 from inspection_models.attribution import attribute, convolutional_blocks
-from inspection_models.data.synthetic_steel import make_steel
-from inspection_models.networks import build_network
-from inspection_models.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from torch import Tensor, nn
 
 _TARGET = 1
 _STRAIGHTFORWARD, _SCORE_CAM = "straightforward SISE", "ScoreCAM of pytorch-grad-cam"
@@ -55,18 +51,15 @@ CASES = (
 
 
 def run(_folder: Path) -> dict[str, Any]:
-    """Measure every case at 224 x 224."""
-    return {"machine": described(), "cases": [_measured(case) for case in CASES]}
+    """Measure every case at 224 x 224; with an NVIDIA card also those of `accelerated_speed`, under "accelerated"."""
+    report = {"machine": described(), "cases": [_measured(case) for case in CASES]}
+    if torch.cuda.is_available():
+        report["accelerated"] = accelerated_speed.run()
+    return report
 
 
 def _measured(case: Case) -> dict[str, Any]:
-    torch.manual_seed(0)
-    network = build_network(case.network, 6, pretrained=case.network == "efficientnet-lite0").eval()
-    network.requires_grad_(requires_grad=False)
-    grey = make_steel("scratches", 224, seed=1, index=0).pixels
-    # Normalised as EfficientNet-Lite wants it; the random networks do not care.
-    preprocessing = Preprocessing("resize", (224, 224), (127.0,) * 3, (128.0,) * 3)
-    image = preprocessing.apply(np.repeat(grey[..., None], 3, axis=2))[0][None]
+    network, image = frozen(case.network), scratch(224)
     target = torch.tensor([_TARGET])
     blocks = convolutional_blocks(network)
     modules = dict(network.named_modules())
@@ -83,10 +76,11 @@ def _measured(case: Case) -> dict[str, Any]:
         _, masks[_STRAIGHTFORWARD] = straightforward_sise.explain(network, layers, image, _TARGET, case.mu)
 
     cam_blocks = blocks if case.score_cam_block is None else (blocks[case.score_cam_block],)
+    cam_layers = [modules[block.name] for block in cam_blocks]
     masks[_SCORE_CAM] = sum(block.channels for block in cam_blocks)
-    contestants: dict[str, Callable[[], None]] = {
+    contestants: dict[str, Callable[[], object]] = {
         _STRAIGHTFORWARD: straightforward,
-        _SCORE_CAM: lambda: _score_cam(network, [modules[block.name] for block in cam_blocks], image),
+        _SCORE_CAM: lambda: pytorch_grad_cam(network, cam_layers, image, _TARGET),
         "sise": ours("sise", mu=case.mu),
         "sise, torch": ours("sise", mu=case.mu, engine="torch"),
         "ada-sise": ours("ada-sise"),
@@ -118,11 +112,11 @@ def _figures(name: str, seconds: dict[str, list[float]], masks: dict[str, int], 
     """
     runs, count = seconds[name], masks[name]
     against = {
-        peer: _ratio(seconds[peer], runs) if whole or peer == _STRAIGHTFORWARD else None
+        peer: ratio(seconds[peer], runs) if whole or peer == _STRAIGHTFORWARD else None
         for peer in (_STRAIGHTFORWARD, _SCORE_CAM)
     }
     by_mask = {
-        peer: _ratio(seconds[peer], runs, masks[peer], count) if count else None
+        peer: ratio(seconds[peer], runs, count / masks[peer]) if count else None
         for peer in (_STRAIGHTFORWARD, _SCORE_CAM)
     }
     return {
@@ -133,23 +127,4 @@ def _figures(name: str, seconds: dict[str, list[float]], masks: dict[str, int], 
         "faster_than_straightforward_a_mask": by_mask[_STRAIGHTFORWARD],
         "faster_than_score_cam": against[_SCORE_CAM],
         "faster_than_score_cam_a_mask": by_mask[_SCORE_CAM],
-    }
-
-
-def _score_cam(network: nn.Module, layers: list[nn.Module], image: Tensor) -> None:
-    from pytorch_grad_cam import ScoreCAM  # noqa: PLC0415
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget  # noqa: PLC0415
-
-    with ScoreCAM(network, layers) as cam:
-        cam.batch_size = straightforward_sise.BATCH_SIZE
-        cam(image, [ClassifierOutputSoftmaxTarget(_TARGET)])
-
-
-def _ratio(slow: list[float], fast: list[float], slow_masks: int = 1, fast_masks: int = 1) -> dict[str, float]:
-    share = fast_masks / slow_masks
-    pairs = [a / b * share for a, b in zip(slow, fast, strict=True)]
-    return {
-        "median": round(statistics.median(slow) / statistics.median(fast) * share, 2),
-        "lowest": round(min(pairs), 2),
-        "highest": round(max(pairs), 2),
     }

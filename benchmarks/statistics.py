@@ -1,7 +1,8 @@
-"""Intervals for the figures on record."""
+"""Intervals and spreads for the figures on record."""
 
 from __future__ import annotations
 
+import statistics
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,19 @@ def balanced_accuracy(truth: Sequence[str], decided: Sequence[str]) -> dict[str,
 def mean(values: Sequence[float]) -> dict[str, Any]:
     """A mean with its interval."""
     return _rounded(mean_interval(values))
+
+
+def ratio(slow: Sequence[float], fast: Sequence[float], share: float = 1.0) -> dict[str, float]:
+    """How many times longer `slow` took than `fast`, times `share`: the ratio of the medians.
+
+    And, as spread, the lowest and highest ratio of runs that stood next to each other, one a repetition in both lists.
+    """
+    pairs = [a / b * share for a, b in zip(slow, fast, strict=True)]
+    return {
+        "median": round(statistics.median(slow) / statistics.median(fast) * share, 2),
+        "lowest": round(min(pairs), 2),
+        "highest": round(max(pairs), 2),
+    }
 
 
 def _rounded(interval: Interval) -> dict[str, Any]:

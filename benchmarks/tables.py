@@ -65,7 +65,40 @@ def speed_table(report: dict[str, Any]) -> str:
                 _spread(figures["faster_than_score_cam_a_mask"]),
             )
             lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", machine_line(report["machine"])])
+    lines += ["", machine_line(report["machine"])]
+    if "accelerated" in report:
+        lines += ["", accelerated_table(report["accelerated"])]
+    return "\n".join(lines)
+
+
+def accelerated_table(report: dict[str, Any]) -> str:
+    """A row a network, size and method on the accelerator: masks a second, peak memory, and how much faster it is."""
+    peers = report["batches_of_peers"]
+    ratios = [f"× {peer}, a {unit}" for peer in peers for unit in ("picture", "mask")]
+    lines = [
+        f"| network, px | method | masks | seconds | masks a second | peak memory, MB | {' | '.join(ratios)} |",
+        "|---" * 10 + "|",
+    ]
+    for case in report["cases"]:
+        for method, figures in case["contestants"].items():
+            name = f"{case['network']}, {case['input'][0]}"
+            title = f"ScoreCAM of {method}, batches of {peers[method]}" if method in peers else method
+            if figures["out_of_memory"]:
+                cells = ["–", "out of memory", *("–",) * 6]
+            else:
+                rate, peak = figures["masks_a_second"], figures["peak_megabytes"]
+                cells = [
+                    str(figures["masks"]),
+                    f"{figures['seconds']:.2f}",
+                    "–" if rate is None else f"{rate:.0f}",
+                    "–" if peak is None else f"{peak}",
+                    *(_spread(figures[key][peer]) for peer in peers for key in ("faster_than", "faster_than_a_mask")),
+                ]
+            lines.append(f"| {name} | {title} | {' | '.join(cells)} |")
+    accelerator, packages = report["machine"]["accelerator"], report["machine"]["packages"]
+    versions = ", ".join(f"{name} {packages[name]}" for name in ("torch", "grad-cam", "torchcam") if name in packages)
+    where = f"{accelerator['name']}, CUDA {accelerator['cuda']}" if accelerator else report["machine"]["cpu"]
+    return "\n".join([*lines, "", f"*{where}, float32; {versions}.*"])
 
 
 def quality_table(report: dict[str, Any]) -> str:
