@@ -233,8 +233,11 @@ def test_a_mask_is_turned_as_its_own_tag_says(
 
 
 def test_any_damage_to_a_mask_is_told_of(tmp_path: Path) -> None:
-    path = write(tmp_path / "mask.png", np.zeros((20, 30), np.uint8))
-    path.write_bytes(path.read_bytes().replace(b"IDAT", b"\x0c\xc4<\xd5"))  # of which Pillow says SyntaxError
+    path = write(tmp_path / "mask.png", rng_noise((20, 30)).astype(np.uint8))
+    sound = path.read_bytes()
+    length = sound.index(b"IDAT") - 4
+    # Of a chunk that ends too early Pillow says SyntaxError.
+    path.write_bytes(sound[:length] + (5).to_bytes(4, "big") + sound[length + 4 :])
     with pytest.raises(MetricError, match=r"mask\.png: the mask cannot be read"):
         truth_of(Sample(tmp_path / "x.png", "crack", "", "", mask_path=path), (20, 30))
 
