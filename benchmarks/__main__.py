@@ -9,8 +9,8 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks.explanation_tables import EXPLANATION_TABLES, EXPLANATIONS
-from benchmarks.tables import README, README_TABLES, write_tables
+from benchmarks.documents import PUBLISHED, RESULTS, TABLES
+from benchmarks.tables import write_tables
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -23,10 +23,6 @@ BENCHMARKS = {
     "explanation-sanity": "benchmarks.explanation_sanity",
     "quorum-parts": "benchmarks.quorum_parts",
 }
-# Tables of documents, made from reports that stand in the repository.
-TABLES = {README: README_TABLES, EXPLANATIONS: EXPLANATION_TABLES}
-PUBLISHED = tuple(name for tables in TABLES.values() for name in tables)
-RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> int:

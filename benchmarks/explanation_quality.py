@@ -76,7 +76,7 @@ def run(folder: Path) -> dict[str, Any]:
         "machine": described(),
         "steps": _STEPS,
         "seeds": seeds,
-        "cases": [_pooled(case, [_measured(case, seed, folder) for seed in seeds]) for case in cases],
+        "cases": [pooled(case, [_measured(case, seed, folder) for seed in seeds]) for case in cases],
     }
 
 
@@ -135,7 +135,8 @@ def trained_model(case: Case, seed: int, data: Path, folder: Path) -> DefectClas
     return DefectClassifier.load(directory)
 
 
-def _pooled(case: Case, reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def pooled(case: Case, reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A case's figures over all of its trainings' reports, with what the product's method has more than each other."""
     images = _by_photograph([_image(image) for report in reports for image in report["images"]])
     small = [image for image in images if image.defect_share < SMALL_DEFECT]
     return {

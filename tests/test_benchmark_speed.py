@@ -15,7 +15,7 @@ from benchmarks.accelerated_speed import Timing, Work, compared, figures, in_tur
 from benchmarks.score_cam_peers import pytorch_grad_cam, torch_cam
 from benchmarks.scratched_steel import scratch
 from benchmarks.statistics import ratio
-from benchmarks.tables import accelerated_table, speed_table
+from benchmarks.speed_tables import accelerated_table, speed_table
 from inspection_models.attribution import attribute
 
 CPU = torch.device("cpu")

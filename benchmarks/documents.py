@@ -1,0 +1,21 @@
+"""Which tables stand in which document, by the name of the report that each is made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.explanation_tables import EXPLANATION_TABLES, EXPLANATIONS
+from benchmarks.quality_tables import everything, summary
+from benchmarks.speed_tables import speed_table
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+README = ROOT / "README.md"
+MEASURED = ROOT / "docs" / "benchmarks.md"
+
+TABLES = {
+    README: {"attribution-speed": speed_table, "explanation-quality": summary},
+    MEASURED: {"explanation-quality": everything},
+    EXPLANATIONS: EXPLANATION_TABLES,
+}
+PUBLISHED = frozenset(name for tables in TABLES.values() for name in tables)
