@@ -14,8 +14,8 @@ from benchmarks import accelerated_speed, attribution_speed
 from benchmarks.accelerated_speed import Timing, Work, compared, figures, in_turn
 from benchmarks.score_cam_peers import pytorch_grad_cam, torch_cam
 from benchmarks.scratched_steel import scratch
-from benchmarks.statistics import ratio
 from benchmarks.speed_tables import accelerated_table, speed_table
+from benchmarks.statistics import ratio
 from inspection_models.attribution import attribute
 
 CPU = torch.device("cpu")
