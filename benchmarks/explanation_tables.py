@@ -13,14 +13,14 @@ _STAGE_TITLES = ("a third random", "two thirds", "all")
 
 
 def parts_table(report: dict[str, Any]) -> str:
-    """A table a data set: the figures of Quorum, of what is left without a part, and of references, in per cent."""
+    """A table a data set: Quorum, what is left without a part, and references; in brackets what Quorum has more."""
     seeds = ", ".join(map(str, report["seeds"]))
     parts = []
     for case in report["cases"]:
         accuracy = ", ".join(f"{100 * value:.0f}" for value in case["balanced_accuracy"])
         parts += [
-            f"**{case['data']}, {case['network']}** ({case['images']} defects, {case['small_defects']} of them under "
-            f"1 % of the picture; training {seeds}, balanced accuracy {accuracy} %)",
+            f"**{case['data']}, {case['network']}**: {case['images']} defects of {case['groups']} groups, "
+            f"{case['small_defects']} under 1 % of the picture; training {seeds}, balanced accuracy {accuracy} %",
             "",
             "| | " + " | ".join(title for _, title in _PARTS) + " |",
             "|---" * (len(_PARTS) + 1) + "|",
@@ -47,10 +47,10 @@ EXPLANATION_TABLES = {"quorum-parts": parts_table, "explanation-sanity": sanity_
 def _part(figure: dict[str, Any] | None) -> str:
     if figure is None:
         return "–"
-    value, difference = f"{100 * figure['value']:.1f}", figure["difference"]
-    if difference is None:
+    value, more = f"{100 * figure['value']:.1f}", figure["quorum_has_more"]
+    if more is None:
         return f"**{value}**"
-    return f"{value} [{100 * difference['low']:+.1f}, {100 * difference['high']:+.1f}]"
+    return f"{value} [{100 * more['low']:+.1f}, {100 * more['high']:+.1f}]"
 
 
 def _alike(similarity: dict[str, Any]) -> str:

@@ -99,7 +99,7 @@ VARIANTS = {
 def run(folder: Path) -> dict[str, Any]:
     """Measure each training, unless its figures are in the folder, and put those of all seeds together."""
     seeds = [int(seed) for seed in os.environ.get("PARTS_SEEDS", "1,2,3").split(",")]
-    limit = int(os.environ.get("PARTS_LIMIT", "48"))
+    limit = int(os.environ.get("PARTS_LIMIT", "24"))
     return {
         "machine": described(),
         "seeds": seeds,
@@ -151,7 +151,7 @@ def variant_map(views: Sequence[View], variant: Variant) -> Tensor:
 
 
 def pooled(case: Case, reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One case's rows from the reports of its trainings: each method's figures, and what it has more than Quorum."""
+    """One case's rows from the reports of its trainings: each method's figures, and what Quorum has more."""
     images = _by_photograph([image for report in reports for image in report["images"]])
     small = [image for image in images if image["defect_share"] < SMALL_DEFECT]
     return {
@@ -238,5 +238,5 @@ def _by_photograph(images: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _compared(images: Sequence[dict[str, Any]], method: str, key: str) -> dict[str, Any]:
     groups = [image["group"] for image in images]
     values, full = ([image["figures"][name][key] for image in images] for name in (method, FULL))
-    difference = None if method == FULL else asdict(paired_difference(values, full, groups=groups))
-    return {**asdict(mean_interval(values, groups=groups)), "difference": difference}
+    more = None if method == FULL else asdict(paired_difference(full, values, groups=groups))
+    return {**asdict(mean_interval(values, groups=groups)), "quorum_has_more": more}
