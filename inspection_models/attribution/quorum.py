@@ -115,9 +115,10 @@ def _tallies(
 def _evidence(tallies: list[_Tally], levels: tuple[ConvolutionalBlock, ...]) -> Evidence:
     grids = []
     for tally in tallies:
-        at_input, *at_blocks = tally.positive
-        pooled = functional.adaptive_avg_pool2d(at_input[None, None], levels[0].size)[0, 0]
-        values = (pooled, *at_blocks[:-1], _balance(at_blocks[-2:], tally.negative))
+        # On the processor, for Apple's devices refuse to pool to sizes that do not divide.
+        at_input, *at_blocks = (part.cpu().double() for part in tally.positive)
+        negative = [part.cpu().double() for part in tally.negative]
+        values = (_pooled(at_input, levels[0].size), *at_blocks[:-1], _balance(at_blocks[-2:], negative))
         grids.append(tuple(evidence_grid(value, level.name) for value, level in zip(values, levels, strict=True)))
     return Evidence(tuple(grids), masks_scored=0)
 
@@ -129,5 +130,10 @@ def _balance(positive: Sequence[Tensor], negative: Sequence[Tensor]) -> Tensor:
     for speaking, against in zip(positive, negative, strict=True):
         mean = (speaking + against).mean()
         balance = torch.where(mean > 0, (speaking - against) / mean, 0.0)
-        total = total + functional.adaptive_avg_pool2d(balance[None, None], size)[0, 0]
+        total = total + _pooled(balance, size)
     return total
+
+
+def _pooled(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Each cell of the result, `size` (h, w), is the mean of the cells of `values` [H, W] that it covers or cuts."""
+    return functional.adaptive_avg_pool2d(values[None, None], size)[0, 0]

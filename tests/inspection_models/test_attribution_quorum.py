@@ -52,7 +52,7 @@ def literal(network: BlockNetwork, image: Tensor, target: int, activation: str, 
     height, width = size
     balances = [(p - n) / (p + n).mean() for p, n in zip(total[-2:], against[-2:], strict=True)]
     total[-1] = np.maximum(averaged(balances[0], balances[1].shape) + balances[1], 0)
-    total[0] = total[0].reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3))
+    total[0] = averaged(total[0], ((height + 1) // 2, (width + 1) // 2))
     logarithms, lowest = np.zeros(size), 0.0
     for floor, level in zip([0.01] * (len(total) - 1) + [0.0001], total, strict=True):
         if np.ptp(level) > 1e-9 * level.max():
@@ -88,6 +88,14 @@ def test_agrees_with_its_definition(family: type[BlockNetwork], activation: str)
         expected = literal(network, pictures[0], 1, activation, mirrors)
         np.testing.assert_allclose(result.map[0], expected, atol=1e-5)
         assert result.map.max() == 1
+
+
+@pytest.mark.parametrize("size", [(39, 45), (33, 48)])
+def test_agrees_with_its_definition_where_sizes_do_not_divide(size: tuple[int, int]) -> None:
+    network, pictures = built(Inverted, seed=1), images(1, 2)[..., : size[0], : size[1]]
+    result = explained(network, pictures, [1])
+    assert any(side % cells for side, cells in zip(size, result.blocks[0].size, strict=True))
+    np.testing.assert_allclose(result.map[0], literal(network, pictures[0], 1, "softmax", MIRRORS), atol=1e-5)
 
 
 def test_face() -> None:
