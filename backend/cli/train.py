@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 if TYPE_CHECKING:
     from inspection_models.training import TrainingEvent, TrainingReport
@@ -112,35 +111,12 @@ def _summary(report: TrainingReport) -> dict[str, Any]:
     }
 
 
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
 def _print(report: TrainingReport, console: Console) -> None:
+    from backend.cli.evaluation_tables import print_decisions  # noqa: PLC0415
+
     for line in report.ignored:
         console.print(f"left out: {line}", highlight=False, style="yellow")
-    test, classes = report.test, report.classifier.classes
-    figures = Table(title="test part", title_justify="left")
-    for column in ("class", "precision", "recall", "F1", "images"):
-        figures.add_column(column, justify="left" if column == "class" else "right")
-    for label, one in test.per_class.items():
-        figures.add_row(label, *map(_share, (one.precision, one.recall, one.f1)), str(one.support))
-    console.print(figures)
-    confusion = Table(title="confusion (rows: true, columns: decided)", title_justify="left")
-    confusion.add_column("")
-    for label in classes:
-        confusion.add_column(label, justify="right", overflow="fold")
-    for label, row in zip(classes, test.confusion, strict=True):
-        confusion.add_row(label, *(str(int(n)) if n else "·" for n in row))
-    console.print(confusion)
-    for what, rate in (
-        ("escapes (defects called good)", test.escapes),
-        ("overkill (good called defective)", test.overkill),
-    ):
-        if rate is not None:
-            console.print(f"{what}: {rate.count} of {rate.of}", highlight=False)
+    print_decisions(report.test, "test", console)
     console.print(
-        f"balanced accuracy {test.balanced_accuracy:.1%}, accuracy {test.accuracy:.1%}; "
-        f"model {report.classifier.version} written to {report.output} in {report.seconds:.0f} s",
-        highlight=False,
+        f"model {report.classifier.version} written to {report.output} in {report.seconds:.0f} s", highlight=False
     )
