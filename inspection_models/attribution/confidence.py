@@ -17,8 +17,15 @@ ACTIVATIONS: tuple[str, ...] = get_args(Activation)
 def confidences(logits: Tensor, targets: Sequence[int], activation: Activation) -> Tensor:
     """Confidences Psi of the classes `targets` for logits [N, classes]: [N, T] in [0, 1], on the logits' device."""
     exact = precise(logits)
-    wanted = list(targets)
-    return torch.softmax(exact, dim=1)[:, wanted] if activation == "softmax" else torch.sigmoid(exact[:, wanted])
+    return columns(torch.softmax(exact, dim=1) if activation == "softmax" else torch.sigmoid(exact), targets)
+
+
+def columns(values: Tensor, places: Sequence[int]) -> Tensor:
+    """Columns `places` of values [N, C]: [N, T].
+
+    By slices: indices in a list would be copied to the device, which waits for all that it has still to do.
+    """
+    return torch.stack([values[:, place] for place in places], dim=1)
 
 
 def log_odds(logits: Tensor, target: int, activation: Activation) -> Tensor:

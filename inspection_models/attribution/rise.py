@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from inspection_models.attribution.grids import evidence_grid, input_block
 from inspection_models.attribution.request import Attribution, Evidence, Request
 from inspection_models.attribution.sampling import explain_by_sampling
 from inspection_models.attribution.scoring import ScoringOptions
-from inspection_models.attribution.stream import MaskStream, Scores
+from inspection_models.attribution.stream import MaskStream, Scores, check_scored
 from inspection_models.attribution.tracing import Trace
 
 # Confidences that differ by less do so by the rounding of the network's float32.
@@ -67,12 +67,12 @@ class RandomMasks:
         return cls(cells, torch.stack(places, dim=1), size)
 
     def made(self, start: int, stop: int, like: Tensor) -> Tensor:
-        """Masks `start` to `stop`, [k, H, W] in [0, 1], in the precision and on the device of `like`.
+        """Masks `start` to `stop`, [k, H, W] in [0, 1], in the precision of `like` and on the device of both.
 
         Upsampled bilinearly so that a cell covers ceil(H / s) x ceil(W / s) pixels, one cell more than the input on
         either axis, and cut to the input at the random shift, which is less than a cell.
         """
-        cells = self.cells[start:stop].to(device=like.device, dtype=like.dtype)
+        cells = self.cells[start:stop].to(dtype=like.dtype)
         count = cells.shape[1]
         grown = [(count + 1) * math.ceil(side / count) for side in self.size]
         height, width = self.size
@@ -91,7 +91,9 @@ def explain_rise(request: Request, traced: Trace, options: RiseOptions) -> Attri
     The map is sum_i s_i m_i with s_i = Psi(I * m_i), the class's confidence. The paper divides it by N E[m], which is
     the same at every pixel and drops out of the normalised map. Its grid has the input's own resolution.
     """
-    masks = RandomMasks.drawn(options, request.input_size)
+    drawn = RandomMasks.drawn(options, request.input_size)
+    # Moved once: moving a run of them for each batch would wait for the batches before it.
+    masks = replace(drawn, cells=drawn.cells.to(request.inputs.device))
     block = input_block(request, traced)
 
     def begin(image: Tensor, targets: tuple[int, ...]) -> _Sum:
@@ -111,8 +113,8 @@ class _Sum:
         self._block = block
         self._targets = targets
         self._total = precise(image[:0]).new_zeros((len(targets), *masks.size))
-        self._lowest = torch.full((len(targets),), math.inf, dtype=torch.float64)
-        self._highest = torch.zeros(len(targets), dtype=torch.float64)
+        self._lowest = self._total.new_full((len(targets),), math.inf)
+        self._highest = self._total.new_zeros(len(targets))
         self._waiting: deque[tuple[Tensor, Scores]] = deque()
         self._pushed = 0
 
@@ -138,6 +140,7 @@ class _Sum:
     def evidence(self) -> Evidence:
         """The sums above their lowest value; zero where all masks score the same and would show themselves alone."""
         self._add_scored()
+        check_scored(self._total)
         differ = self._highest - self._lowest > _SAME * self._highest
         grids = tuple(
             (evidence_grid((total - total.min()) * bool(tells), self._block.name),)
@@ -149,10 +152,9 @@ class _Sum:
         """Add the masks whose scores are known, and let go of them."""
         while self._waiting and self._waiting[0][1].count:
             made, scores = self._waiting.popleft()
-            known = scores.values()
+            known = scores.unchecked()
             self._lowest = torch.minimum(self._lowest, known.amin(dim=0))
             self._highest = torch.maximum(self._highest, known.amax(dim=0))
-            weights = known.to(device=self._total.device, dtype=self._total.dtype)
             # Mask by mask: a sum of many at once would round by how many they are, and so by the batch size.
-            for mask, weight in zip(made, weights, strict=True):
+            for mask, weight in zip(made, known, strict=True):
                 self._total += weight[:, None, None] * precise(mask)

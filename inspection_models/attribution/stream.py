@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from inspection_models.attribution.confidence import Activation, confidences
+from inspection_models.attribution.confidence import Activation, columns, confidences, precise
 from inspection_models.attribution.engines import Engine
 from inspection_models.attribution.errors import AttributionError
 
@@ -28,9 +28,18 @@ class Scores:
         if not self._parts:
             return torch.zeros((0, len(self.targets)), dtype=torch.float64)
         values = torch.cat(self._parts).cpu().double()
-        if not bool(torch.isfinite(values).all()):
-            raise AttributionError("the network's output is not finite for a masked input; check the weights")
+        check_scored(values)
         return values
+
+    def unchecked(self) -> Tensor:
+        """What was scored so far, [K, T] with K of at least 1, on the device, without waiting for it."""
+        return precise(torch.cat(self._parts))
+
+
+def check_scored(values: Tensor) -> None:
+    """Raise `AttributionError` where what is made of scores is not finite."""
+    if not bool(torch.isfinite(values).all()):
+        raise AttributionError("the network's output is not finite for a masked input; check the weights")
 
 
 class MaskStream:
@@ -91,4 +100,4 @@ class MaskStream:
 
 
 def _psi(logits: Tensor, targets: tuple[int, ...], activation: Activation | None) -> Tensor:
-    return logits[:, list(targets)] if activation is None else confidences(logits, targets, activation)
+    return columns(logits, targets) if activation is None else confidences(logits, targets, activation)
