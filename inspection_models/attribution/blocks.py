@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from inspection_models.attribution.errors import NetworkError
+from inspection_models.attribution.layout import is_stack_with_channels_last
 from inspection_models.attribution.tracing import CONVOLUTIONS, CallSite, ModuleCall, Node, Trace, blank_input, trace
 
 _PADDINGS = frozenset({"pad", "constant_pad_nd"})
@@ -105,10 +106,12 @@ def _refuse_tokens(nodes: tuple[Node, ...], tail: list[int]) -> None:
             _leads_to(nodes, early, late) for early, late in itertools.combinations(alike, 2)
         ):
             module = nodes[number].module or "its own forward"
+            channels_last = is_stack_with_channels_last(nodes[number].layout, shape)
+            kind = "maps with their channels last, [N, h, w, C]" if channels_last else "tokens, as in a transformer"
             raise NetworkError(
                 f"behind its last stack of maps [N, C, h, w] the network goes on, in {module}, with residual layers on "
-                f"tensors of another layout, {list(shape)}: tokens, as in a transformer, or maps with their channels "
-                "last. Its maps do not hold what it decides on; choose a convolutional network"
+                f"tensors of another layout, {list(shape)}: {kind}. Its stacks do not hold what it decides on; choose "
+                "a network that keeps to [N, C, h, w] up to its head"
             )
 
 

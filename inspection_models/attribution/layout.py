@@ -46,6 +46,13 @@ def is_stack_of_maps(layout: Layout, shape: Sequence[int]) -> bool:
     return channels_only and all(layout[d] == whole(d, shape[d]) for d in (ROW, COLUMN))
 
 
+def is_stack_with_channels_last(layout: Layout, shape: Sequence[int]) -> bool:
+    """The same for [1, h, w, C]."""
+    if len(shape) != 4:
+        return False
+    return is_stack_of_maps(tuple(layout[axis] for axis in (0, 3, 1, 2)), [shape[axis] for axis in (0, 3, 1, 2)])
+
+
 def after_reshape(layout: Layout, before: Sequence[int], after: Sequence[int]) -> Layout:
     """Layout after a change of shape that leaves the elements in their order."""
     result: list[Axis] = [()] * len(after)

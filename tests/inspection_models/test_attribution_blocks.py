@@ -340,9 +340,16 @@ def test_inputs_too_small_for_a_known_network(name: str, size: int, module: str)
         convolutional_blocks(network_named(name), (size, size))
 
 
-@pytest.mark.parametrize("name", ["vit_b_16", "swin_t", "swin_v2_t"])
-def test_transformers_are_refused(name: str) -> None:
-    with pytest.raises(NetworkError, match=r"residual layers on tensors of another layout.*as in a transformer"):
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("vit_b_16", r"encoder_layer_0, .* another layout, \[1, 197, 768\]: tokens, as in a transformer"),
+        ("swin_t", r"features\.1\.0, .* another layout, \[1, 56, 56, 96\]: maps with their channels last"),
+        ("swin_v2_t", r"features\.1\.0, .* another layout, \[1, 56, 56, 96\]: maps with their channels last"),
+    ],
+)
+def test_transformers_are_refused(name: str, cause: str) -> None:
+    with pytest.raises(NetworkError, match=cause):
         convolutional_blocks(network_named(name))
 
 

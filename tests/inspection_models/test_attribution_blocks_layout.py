@@ -16,6 +16,7 @@ from inspection_models.attribution.layout import (
     after_rank_change,
     after_reshape,
     is_stack_of_maps,
+    is_stack_with_channels_last,
     layout_of_maps,
 )
 
@@ -105,3 +106,12 @@ def test_operations_leave_axes_where_they_are() -> None:
     # A class token joined to the places: nobody knows any more which is which.
     tokens = after_reshape(maps, SHAPE, (1, 6, 32))
     assert after_operation([(tokens, (1, 6, 32))], (1, 6, 33))[2] is None
+
+
+def test_channels_last_is_told_from_tokens() -> None:
+    _, channels, rows, columns = layout_of_maps(SHAPE)
+    assert is_stack_with_channels_last(((), rows, columns, channels), (1, 4, 8, 6))
+    assert not is_stack_with_channels_last(((), columns, rows, channels), (1, 8, 4, 6))
+    assert not is_stack_with_channels_last(((), rows, columns, None), (1, 4, 8, 6))
+    assert not is_stack_with_channels_last(layout_of_maps(SHAPE), SHAPE)
+    assert not is_stack_with_channels_last(after_reshape(layout_of_maps(SHAPE), SHAPE, (1, 6, 32)), (1, 6, 32))
