@@ -11,7 +11,7 @@ from benchmarks.quality_tables import everything, standing, summary
 from inspection_models.metrics.report import METRICS, ImageFigures, MapFigures
 
 MACHINE = {"cpu": "A processor", "threads": 2, "packages": {"torch": "2.13.0"}}
-CASE = Case("tiles", "lite", 1)
+CASE = Case("tiles", "lite", epochs=1, limit=1)
 
 
 def image(name: str, group: str, share: float, **by_method: float) -> dict[str, Any]:
