@@ -1,11 +1,11 @@
-"""What each part of Quorum is worth: the method without it, and beside it references, on the same defects.
+"""What each part of Quorum is worth: the method without it, and the two baselines of no masks that stand nearest.
 
 Test parts of magnetic tile and synthetic steel, with the trainings of explanation-quality (EfficientNet-Lite0; trained
 here where they are missing). All variants are made of one capture of each picture. A photograph drawn for several
 trainings counts once, with the mean of its figures; intervals are over groups of photographs, those of a tile being
-alike.
+alike. The other methods, on the same trainings, are in explanation-quality.
 
-PARTS_SEEDS and PARTS_LIMIT (photographs a training) change how much is measured; SISE takes most of the time.
+PARTS_SEEDS and PARTS_LIMIT (photographs a training) change how much is measured.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from inspection_models.metrics.cases import Case as Picture
 
 FULL = "quorum"
-REFERENCES = ("layer-cam", "integrated-gradients", "sise")
+REFERENCES = ("layer-cam", "integrated-gradients")
 METRICS = {
     "ap": pixel_average_precision,
     "ebpg": energy_based_pointing_game,
