@@ -39,7 +39,7 @@ def explain_score_cam(request: Request, traced: Trace, options: ScoreCamOptions)
     def begin(image: Tensor, targets: tuple[int, ...]) -> _Scoring:
         maps = capture(request.network, image[None], (block,)).feature_maps[0].detach()[0]
         # A constant map's mask is zero and shows the network nothing.
-        return _Scoring(image, maps[~constant_channels(maps)], block, targets)
+        return _Scoring(image, maps[~constant_channels(maps, request.input_size)], block, targets)
 
     return explain_by_sampling(request, traced, options, begin, method="score-cam", blocks=(block,), activation=None)
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from inspection_models.attribution.confidence import precise
 from inspection_models.attribution.fusion import otsu_threshold
+from inspection_models.attribution.masks import resized
 
 _ROUNDING_STEPS = 8
 
@@ -37,8 +38,13 @@ def above_otsu(alpha: Tensor) -> Tensor:
     return positive & (shares >= otsu_threshold(shares[positive].numpy()))
 
 
-def constant_channels(feature_maps: Tensor) -> Tensor:
-    """Which of the maps [C, h, w] show nothing: they vary by no more than a few rounding steps. Bool [C]."""
-    flat = feature_maps.flatten(1)
+def constant_channels(feature_maps: Tensor, input_size: tuple[int, int]) -> Tensor:
+    """Which of the maps [C, h, w] show nothing: they vary by no more than a few rounding steps. Bool [C].
+
+    Where a network magnifies its input of `input_size` (H, W), what is lost at that size is not shown either.
+    """
+    height, width = input_size
+    magnified = feature_maps.shape[1] > height or feature_maps.shape[2] > width
+    flat = (resized(feature_maps, input_size) if magnified else feature_maps).flatten(1)
     low, high = torch.aminmax(flat, dim=1)
     return high - low <= _ROUNDING_STEPS * torch.finfo(flat.dtype).eps * torch.maximum(high.abs(), low.abs())

@@ -189,7 +189,7 @@ def _selected(
     for maps, columns in zip(captured.feature_maps, wanted, strict=True):
         detached = maps.detach()[0]
         # A constant map's mask is zero and adds nothing.
-        by_target = torch.stack(columns, dim=1) & ~constant_channels(detached).cpu()[:, None]
+        by_target = torch.stack(columns, dim=1) & ~constant_channels(detached, request.input_size).cpu()[:, None]
         channels = torch.nonzero(by_target.any(dim=1)).flatten()
         selected.append(_Block(detached[channels.to(detached.device)], by_target[channels]))
     return selected

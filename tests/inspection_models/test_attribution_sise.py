@@ -19,6 +19,7 @@ from inspection_models.attribution import (
     convolutional_blocks,
     render_map,
 )
+from inspection_models.attribution.masks import attribution_masks
 from tests.inspection_models import sise_oracle
 from tests.inspection_models.attribution_networks import (
     FAMILIES,
@@ -336,3 +337,41 @@ def test_batch_size_adapts_to_large_inputs() -> None:
     small = attribute(network, torch.randn(1, 3, 32, 32), torch.tensor([0]))
     large = attribute(network, torch.randn(1, 3, 448, 224), torch.tensor([0]))
     assert (small.settings["batch_size"], large.settings["batch_size"]) == (196, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_masks_of_networks_in_half_precision_are_measured_in_full(dtype: torch.dtype) -> None:
+    """A mask that shows almost all of a large input is larger than any number of float16."""
+    maps = torch.ones(1, 32, 32, dtype=dtype)
+    maps[0, 3, 4] = 0
+    masks, exact = attribution_masks(maps, (512, 512)), attribution_masks(maps.double(), (512, 512))
+    assert masks.areas[0] > torch.finfo(torch.float16).max
+    torch.testing.assert_close(masks.areas.double(), exact.areas)
+    torch.testing.assert_close(masks.values.double(), exact.values, atol=1e-6, rtol=0)
+    network, pictures = built(Residual, 3, dtype), images(1, 1)
+    half = attribute(network, pictures.to(dtype), torch.tensor([1]))
+    full = attribute(network.double(), pictures.to(dtype).double(), torch.tensor([1]))
+    assert np.corrcoef(half.map.flatten(), full.map.flatten())[0, 1] > 0.98
+
+
+@pytest.mark.parametrize("method", ["sise", "ada-sise", "score-cam"])
+def test_what_a_magnifying_network_loses_at_the_inputs_size_is_no_mask(method: str) -> None:
+    """A map that lives in its outermost row alone, as padding makes them, is constant where the input is sampled."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Upsample(scale_factor=4), nn.Conv2d(3, 5, 3, padding=1), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten()
+    )
+    edge = network[1]
+    with torch.no_grad():
+        edge.weight[0], edge.bias[:] = 0, torch.tensor([0.1, 9, 9, 9, 9])
+        edge.weight[0, :, 0] = -0.1  # what is above a pixel speaks against it: only the first row has nothing above
+    pictures = 2 + torch.rand(1, 3, 12, 14)
+    with torch.no_grad():
+        [alive] = network[:3](pictures)[0, 0].amax(dim=1).nonzero().T.tolist()
+    assert alive == [0]
+    result = attribute(network.eval(), pictures, torch.tensor([0]), method)
+    assert result.map.isfinite().all()
+    if method == "score-cam":
+        assert result.masks_scored.tolist() == [4]
+    else:
+        assert result.masks_scored.tolist() == [0] and not result.map.any()
