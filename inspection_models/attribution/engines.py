@@ -34,7 +34,7 @@ _exporting = threading.Lock()
 
 
 class Engine(Protocol):
-    """Runs a network on batches of one shape."""
+    """Runs a network on batches."""
 
     @property
     def name(self) -> str:
@@ -101,16 +101,17 @@ def _is_large(example: Tensor) -> bool:
 def _exported(network: nn.Module, traced: Trace, example: Tensor, batch_size: int) -> OnnxEngine:
     if example.device.type != "cpu" or example.dtype != torch.float32:
         raise ExportError(f"it computes float32 on a processor, not {example.dtype} on {example.device}")
-    shape = (batch_size, *example.shape[1:])
+    shape = (1, *example.shape[1:])
     threads = torch.get_num_threads()
+    workers = min(threads, batch_size)
     digest = engine_key(network, traced, shape)
-    key = f"{digest}-{threads}"
+    key = f"{digest}-{workers}-{threads}"
     with _lock:
         engine = _open.get(key)
     # Again at every call, one pass beside hundreds: what a network keeps in plain attributes is not in its digest.
     if engine is None or _difference(engine, network, shape) > _AGREEMENT:
         with _exporting:
-            engine = _checked(network, digest, shape, threads)
+            engine = _checked(network, digest, shape, workers, threads)
     with _lock:
         _open[key] = engine
         _open.move_to_end(key)
@@ -119,10 +120,10 @@ def _exported(network: nn.Module, traced: Trace, example: Tensor, batch_size: in
     return engine
 
 
-def _checked(network: nn.Module, key: str, shape: tuple[int, ...], threads: int) -> OnnxEngine:
+def _checked(network: nn.Module, key: str, shape: tuple[int, ...], workers: int, threads: int) -> OnnxEngine:
     """The engine, from disk if it is there and agrees, else exported anew; one that never agrees is an error."""
     for rebuild in (False, True):
-        engine = open_exported(network, key, shape, threads, rebuild=rebuild)
+        engine = open_exported(network, key, shape, workers, threads, rebuild=rebuild)
         difference = _difference(engine, network, shape)
         if difference <= _AGREEMENT:
             return engine

@@ -8,11 +8,14 @@ import logging
 import os
 import tempfile
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import platformdirs
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from inspection_models.attribution.tracing import Trace
@@ -28,17 +31,23 @@ class ExportError(RuntimeError):
 
 
 class OnnxEngine:
-    """An ONNX Runtime session for float32 batches of one shape on a processor."""
+    """An ONNX Runtime session on a processor for float32 inputs of one shape, several of them side by side.
+
+    Each thread computes another input of a batch: that waits less than threads that share the work of every layer, and
+    an input's logits do not depend, to the bit, on what else is in its batch.
+    """
 
     name = "onnxruntime"
 
-    def __init__(self, model: bytes, threads: int) -> None:
+    def __init__(self, model: bytes, workers: int, threads: int) -> None:
+        """`workers`: inputs side by side. `threads`: for each layer, beyond one if there are more than workers."""
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads if threads > workers else 1
         options.inter_op_num_threads = 1
         # Threads that wait by spinning take the processor from torch's, which run in turn with them.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
+        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="onnxruntime")
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime raises many types of its own
@@ -49,28 +58,34 @@ class OnnxEngine:
         return torch.zeros(shape)
 
     def logits(self, batch: Tensor) -> Tensor:
-        """One pass over a batch [B, C, H, W] of the shape the network was exported for."""
+        """Logits [B, classes] of a batch [B, C, H, W] of any size."""
+        inputs = batch.numpy()
         try:
-            [result] = self._session.run([_OUTPUT], {_INPUT: batch.numpy()})
+            rows = list(self._workers.map(self._run, (inputs[place : place + 1] for place in range(len(inputs)))))
         except Exception as error:  # the runtime raises many types of its own
             raise ExportError(f"ONNX Runtime cannot run the exported network ({_first_line(error)})") from error
-        return torch.from_numpy(result)
+        return torch.from_numpy(np.concatenate(rows))
+
+    def _run(self, one: NDArray[np.float32]) -> NDArray[np.float32]:
+        [result] = self._session.run([_OUTPUT], {_INPUT: one})
+        return np.asarray(result)
 
 
 def open_exported(
-    network: nn.Module, key: str, shape: tuple[int, ...], threads: int, *, rebuild: bool = False
+    network: nn.Module, key: str, shape: tuple[int, ...], workers: int, threads: int, *, rebuild: bool = False
 ) -> OnnxEngine:
-    """The engine of `network` for inputs of `shape`, from disk where it is there, else exported and put there.
+    """The engine of `network` for inputs of `shape` [1, C, H, W], from disk where it is, else exported and put there.
 
-    `key` is the network's `engine_key`. `rebuild` replaces what is on disk. A folder that cannot be written costs the
-    next process a new export, no more. Raises `ExportError` where the network cannot be exported.
+    `key` is the network's `engine_key`, `workers` and `threads` are the engine's. `rebuild` replaces what is on disk. A
+    folder that cannot be written costs the next process a new export, no more. Raises `ExportError` where the network
+    cannot be exported.
     """
     path = cache_directory() / f"{key}.onnx"
     if not rebuild:
         with contextlib.suppress(OSError, ExportError):
-            return OnnxEngine(path.read_bytes(), threads)
+            return OnnxEngine(path.read_bytes(), workers, threads)
     model = _exported(network, shape)
-    engine = OnnxEngine(model, threads)
+    engine = OnnxEngine(model, workers, threads)
     _keep(path, model)
     return engine
 

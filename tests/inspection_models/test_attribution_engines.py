@@ -59,6 +59,32 @@ def test_the_same_call_gives_the_same_bits() -> None:
     assert torch.equal(first, explained(network, pictures))
 
 
+@pytest.mark.parametrize("batch_size", [2, 3, 32])
+def test_the_batch_size_changes_no_bit(batch_size: int) -> None:
+    network, pictures = built(FAMILIES[1], 3, torch.float32), images(2, 1, torch.float32)
+    one_by_one = explained(network, pictures, batch_size=1)
+    assert torch.equal(explained(network, pictures, batch_size=batch_size), one_by_one)
+    assert torch.equal(explained(network, pictures[:1], batch_size=batch_size), one_by_one[:1])
+
+
+def test_inputs_computed_side_by_side_give_the_bits_of_each_alone() -> None:
+    network, pictures = built(FAMILIES[1], 3, torch.float32), images(7, 1, torch.float32)
+    model = onnx_export._exported(network, (1, *pictures.shape[1:]))
+    alone = onnx_export.OnnxEngine(model, workers=1, threads=1)
+    expected = torch.cat([alone.logits(picture[None]) for picture in pictures])
+    for workers in (2, 4):
+        assert torch.equal(onnx_export.OnnxEngine(model, workers, threads=workers).logits(pictures), expected)
+    shared = onnx_export.OnnxEngine(model, workers=2, threads=5).logits(pictures)
+    torch.testing.assert_close(shared, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_one_export_serves_all_batch_sizes(cache: Path) -> None:
+    network, pictures = built(FAMILIES[0], 3, torch.float32), images(1, 1, torch.float32)
+    for batch_size in (1, 4, 7):
+        explained(network, pictures, batch_size=batch_size)
+    assert len(list(cache.iterdir())) == 1
+
+
 def test_large_networks_on_a_processor_are_exported_and_small_ones_are_not(cache: Path) -> None:
     small, large = built(FAMILIES[0], 3, torch.float32), build_network("efficientnet-lite0", 3, pretrained=False).eval()
     assert settled_options(small, (40, 48), "sise", {})["engine"] == "torch"
