@@ -105,4 +105,4 @@ def _figure(against: dict[str, Any], row: dict[str, Any], key: str) -> str:
     if row["method"] == _OWN:
         return f"**{value}**"
     difference = against[row["method"]][key]
-    return f"{value} [{100 * difference['low']:+.0f}, {100 * difference['high']:+.0f}]"
+    return f"{value} [{100 * difference['low']:+.1f}, {100 * difference['high']:+.1f}]"

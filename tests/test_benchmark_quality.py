@@ -70,7 +70,7 @@ def test_the_tables_hold_every_method_and_its_difference(case: dict[str, Any]) -
     text = summary({"cases": [case, case], "machine": MACHINE})
     assert text.splitlines()[0] == "| AP | tiles, lite | tiles, lite |"
     difference = case["own_against"]["sise"]["ap"]
-    interval = f"[{100 * difference['low']:+.0f}, {100 * difference['high']:+.0f}]"
+    interval = f"[{100 * difference['low']:+.1f}, {100 * difference['high']:+.1f}]"
     assert f"| sise | 20.0 {interval} | 20.0 {interval} |" in text
     assert text.endswith("*A processor, 2 threads; torch 2.13.0.*")
     every = everything({"cases": [case], "machine": MACHINE})
