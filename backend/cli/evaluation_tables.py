@@ -32,16 +32,19 @@ def print_explanations(report: ExplanationReport, part: str, console: Console) -
         soft_wrap=True,
     )
     console.print(
-        "per cent, with 95 % bootstrap intervals below; ↑ higher is better, ↓ lower is better", highlight=False
+        "per cent, with 95 % bootstrap intervals below, groups of alike images resampled whole; ↑ higher is better, "
+        "↓ lower is better",
+        highlight=False,
+        soft_wrap=True,
     )
-    _warn_of_few(len(report.images), console)
+    _warn_of_few(report.rows, console)
     _print_rows("where the maps point", report.rows, LOCALISATION, console, cost=_medians(report))
     for fill, metrics in FAITHFULNESS.items():
         _print_rows(f"what the network makes of them, {_FILLS[fill]}", report.rows, metrics, console)
     share = report.settings["small_defect"]
     if report.small:
         found = report.small[0].figures["ap"].of
-        _warn_of_few(found, console)
+        _warn_of_few(report.small, console)
         _print_rows(
             f"where the maps point, defects under {share:.0%} of the picture ({found} images)",
             report.small,
@@ -52,9 +55,14 @@ def print_explanations(report: ExplanationReport, part: str, console: Console) -
         console.print(f"no defect is under {share:.0%} of the picture", highlight=False)
 
 
-def _warn_of_few(images: int, console: Console) -> None:
-    if images < _FEW:
-        console.print(f"note: intervals of only {images} images are too narrow", style="yellow", highlight=False)
+def _warn_of_few(rows: Sequence[MethodRow], console: Console) -> None:
+    counted = rows[0].figures["ap"]
+    if counted.groups < _FEW:
+        console.print(
+            f"note: intervals of only {counted.groups} groups ({counted.of} images) are too narrow",
+            style="yellow",
+            highlight=False,
+        )
 
 
 def _print_rows(

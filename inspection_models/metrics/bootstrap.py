@@ -20,17 +20,21 @@ _PERCENTILES = (2.5, 97.5)
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure of `of` cases, `value`, with the bounds `low` and `high` of its 95 % percentile interval."""
+    """A figure of `of` cases in `groups` groups, `value`, with the bounds of its 95 % percentile interval.
+
+    A single group says nothing of how others would come out: its bounds are equal.
+    """
 
     value: float
     low: float
     high: float
     of: int
+    groups: int
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether zero lies outside: for a difference, whether it is more than chance."""
-        return self.low > 0 or self.high < 0
+        """Whether zero lies outside, of an interval over several groups: whether a difference is more than chance."""
+        return self.groups > 1 and (self.low > 0 or self.high < 0)
 
 
 def bootstrap(statistic: Callable[[NDArray[np.int64]], float], count: int, *, seed: int = 0) -> Interval:
@@ -47,7 +51,7 @@ def bootstrap(statistic: Callable[[NDArray[np.int64]], float], count: int, *, se
         MetricError: there are no cases.
     """
     values = np.array([statistic(draw) for draw in _draws(count, seed)])
-    return _interval(float(statistic(np.arange(count))), values, count)
+    return _interval(float(statistic(np.arange(count))), values, count, count)
 
 
 def mean_interval(
@@ -73,7 +77,7 @@ def mean_interval(
     member_of = np.array([places.setdefault(group, len(places)) for group in members], dtype=np.int64)
     draws = _draws(len(places), seed)
     sums, counts = np.bincount(member_of, weights=array), np.bincount(member_of)
-    return _interval(float(array.mean()), sums[draws].sum(axis=1) / counts[draws].sum(axis=1), len(array))
+    return _interval(float(array.mean()), sums[draws].sum(axis=1) / counts[draws].sum(axis=1), len(array), len(places))
 
 
 def paired_difference(
@@ -100,6 +104,6 @@ def _draws(count: int, seed: int) -> NDArray[np.int64]:
     return np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
 
 
-def _interval(value: float, resampled: NDArray[np.float64], count: int) -> Interval:
+def _interval(value: float, resampled: NDArray[np.float64], count: int, groups: int) -> Interval:
     low, high = np.nanpercentile(resampled, _PERCENTILES)
-    return Interval(value, float(low), float(high), count)
+    return Interval(value, float(low), float(high), count, groups)

@@ -39,23 +39,23 @@ def energy_based_pointing_game(maps: Tensor, truth: Tensor) -> Tensor:
 
 
 def ranked_pointing_game(maps: Tensor, truth: Tensor) -> Tensor:
-    """EBPG of the map at a contrast that is the same for all methods.
+    """EBPG at a contrast that is the same for all maps, as a share of what the truth itself would reach.
 
     EBPG rises with any power above 1 that a map is raised to, though the order of its pixels stays. Here the i-th
-    highest of n pixels counts -ln((i - 1/2) / n), what an exponential distribution of the energy would give it; tied
-    pixels count what they would on average.
+    highest of n pixels counts e_i = -ln((i - 1/2) / n), what an exponential distribution of the energy would give it;
+    tied pixels count what they would on average. The sum over G is divided by that of the |G| highest places, so that
+    small defects count as much as large ones.
     """
     _check(maps, truth)
     ordered, order = maps.flatten(1).sort(dim=1, descending=True)
     hits = truth.flatten(1).gather(1, order)
     pixels = ordered.shape[1]
     places = torch.arange(1, pixels + 1, device=maps.device, dtype=_wide(maps))
-    energy = -torch.log((places - 0.5) / pixels)
-    summed = functional.pad(energy.cumsum(0), (1, 0))
+    summed = functional.pad((-torch.log((places - 0.5) / pixels)).cumsum(0), (1, 0))
     ends = _tie_ends(ordered)
     starts = pixels - _tie_ends(ordered.flip(1)).flip(1)
     shared = (summed[ends] - summed[starts]) / (ends - starts)
-    return (shared * hits).sum(dim=1) / summed[-1]
+    return (shared * hits).sum(dim=1) / summed[hits.sum(dim=1)]
 
 
 def bbox(maps: Tensor, truth: Tensor) -> Tensor:

@@ -45,7 +45,14 @@ def test_same_seed_same_interval() -> None:
 
 
 def test_one_case_has_an_interval_of_no_width() -> None:
-    assert mean_interval([0.25]) == Interval(0.25, 0.25, 0.25, 1)
+    assert mean_interval([0.25]) == Interval(0.25, 0.25, 0.25, 1, 1)
+
+
+def test_a_single_group_is_no_proof_of_a_difference() -> None:
+    alone = mean_interval([0.1, 0.9, 0.4], groups=["tile"] * 3)
+    assert (alone.low, alone.high, alone.of, alone.groups) == (alone.value, alone.value, 3, 1)
+    assert not alone.excludes_zero
+    assert mean_interval([0.1, 0.9, 0.4]).excludes_zero
 
 
 def test_resamples_without_a_figure_do_not_count() -> None:
