@@ -41,7 +41,7 @@ def main() -> int:
         content = json.dumps(report, indent=2) + "\n"
         (folder / "report.json").write_text(content, encoding="utf-8")
         print(content)
-        if name in PUBLISHED:
+        if name in PUBLISHED and not report.get("narrowed"):
             RESULTS.mkdir(exist_ok=True)
             (RESULTS / f"{name}.json").write_text(content, encoding="utf-8")
             for document, tables in TABLES.items():

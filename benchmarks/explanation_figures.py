@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.explanation_quality import CASES, synthetic_model
+from benchmarks.explanation_quality import STEEL, synthetic_model
 from benchmarks.machine import described
 from inspection_models.attribution import METHODS, attribute
 from inspection_models.data.synthetic_steel import CLASSES, GOOD, make_steel
@@ -46,7 +46,7 @@ class Picture:
 
 def run(folder: Path) -> dict[str, Any]:
     """Draw both figures into docs/images."""
-    classifier = synthetic_model(CASES[1], 1, folder.parent / "explanation-quality")
+    classifier = synthetic_model(STEEL, 1, folder.parent / "explanation-quality")
     rows = [_picture(label, index) for label, index in _ROWS]
     _write(_IMAGES / "methods.jpg", _sheet(classifier, rows, tuple(METHODS)))
     _write(_IMAGES / "hard-cases.jpg", _sheet(classifier, _hard_cases(), _HARD_METHODS))

@@ -1,20 +1,22 @@
 """All attribution methods side by side on photographs with masks and on synthetic steel, three trainings each.
 
 For each data set and network: train with the product's own trainer (kept in the folder; done once), draw some of the
-test part's defects that the model decides rightly, explain their true class with every method, and measure. All
-trainings share one split, whose training and validation parts the product's method was chosen on; they differ in their
-seed, and so do the photographs drawn. A photograph drawn for several trainings counts once, with the mean of its
-figures. Intervals are over groups of photographs, those of a tile being alike.
+test part's defects that the model decides rightly, as even over the classes as they allow, explain their true class
+with every method, and measure. All trainings share one split, whose training and validation parts the product's method
+was chosen on; they differ in their seed, and so does what is drawn. A photograph drawn for several trainings counts
+once, with the mean of its figures. Intervals are over groups of photographs, those of a tile being alike.
 
-NEU-DET's boxes surround whole textures, so they do not measure an explanation: it has one case, to be read beside the
-control that knows no model.
+NEU-DET's boxes surround whole textures, so they do not measure an explanation: it has one training, to be read beside
+the control that knows no model.
 
 Needs ../shared/data/magnetic-tile and neu-det (or MAGNETIC_TILE and NEU_DET); the photographs are for research only, so
-no picture and no model leaves the folder. QUALITY_CASES, QUALITY_SEEDS and QUALITY_LIMIT narrow a run down.
+no picture and no model leaves the folder. QUALITY_CASES, QUALITY_SEEDS and QUALITY_LIMIT narrow a run down, whose
+figures are then not published.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.machine import described
+from inspection_models.attribution import METHODS
 from inspection_models.classifier import DefectClassifier
 from inspection_models.data import load_dataset, write_synthetic_steel
 from inspection_models.metrics import EvaluationSettings, choose_part, evaluate_explanations
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 OWN, PAPER = "quorum", "sise"
+NO_PROOF = ("neu-det",)
+"""Data sets whose boxes do not measure an explanation."""
 _ROOT = Path(__file__).parents[1]
 _SHARED = _ROOT / ".." / "shared" / "data"
 _PHOTOGRAPHS = {
@@ -49,7 +54,7 @@ _STEPS, _SPLIT_SEED = 10, 0
 
 @dataclass(frozen=True)
 class Case:
-    """A data set, a network, how it is trained, and how many photographs each training is measured on.
+    """A data set, a network, how it is trained and with which seeds, and how many photographs each is measured on.
 
     `begins_with`: the case whose network's weights, of seed 0, training begins with; None: the installed ones, if any.
     """
@@ -62,43 +67,52 @@ class Case:
     batch_size: int = 32
     learning_rate: float = 1e-3
     begins_with: Case | None = None
+    seeds: tuple[int, ...] = (1, 2, 3)
 
 
 # No package brings ResNet's ImageNet weights. From random ones it learns next to nothing of some 220 photographs of
 # defective tiles, so it learns from other photographs of steel first, and at a size at which that takes minutes. Of the
-# tiles then only its last layer learns: epochs of the others made the validation part no better.
+# tiles then only its last layer learns: epochs of the others made the validation part no better. What it begins with is
+# one training, so those on tiles share all layers but the last.
 _STEEL_FIRST = Case("neu-det", "resnet18", epochs=10, limit=6, size=128, batch_size=16)
 _RESNET = Case("", "resnet18", epochs=0, limit=9, size=128, batch_size=16, learning_rate=5e-3, begins_with=_STEEL_FIRST)
+TILES = Case("magnetic-tile", "efficientnet-lite0", epochs=5, limit=9)
+STEEL = Case("synthetic-steel", "efficientnet-lite0", epochs=3, limit=6)
 CASES = (
-    Case("magnetic-tile", "efficientnet-lite0", epochs=5, limit=9),
-    Case("synthetic-steel", "efficientnet-lite0", epochs=3, limit=6),
+    TILES,
+    STEEL,
     replace(_RESNET, name="magnetic-tile"),
     replace(_RESNET, name="synthetic-steel", epochs=4, limit=6),
-    Case("neu-det", "efficientnet-lite0", epochs=3, limit=6),
+    Case("neu-det", "efficientnet-lite0", epochs=3, limit=6, seeds=(1,)),
 )
 
 
 def run(folder: Path) -> dict[str, Any]:
     """Train what is not there yet, measure, and put the figures of all seeds together."""
     chosen = os.environ.get("QUALITY_CASES", "").split(",")
-    seeds = [int(seed) for seed in os.environ.get("QUALITY_SEEDS", "1,2,3").split(",")]
-    cases = [case for case in CASES if chosen == [""] or f"{case.name}/{case.network}" in chosen]
+    stated = os.environ.get("QUALITY_SEEDS")
+    cases = [
+        case if stated is None else replace(case, seeds=tuple(map(int, stated.split(","))))
+        for case in CASES
+        if chosen == [""] or f"{case.name}/{case.network}" in chosen
+    ]
     return {
         "machine": described(),
         "steps": _STEPS,
-        "seeds": seeds,
-        "cases": [pooled(case, [_measured(case, seed, folder) for seed in seeds]) for case in cases],
+        "narrowed": any(os.environ.get(f"QUALITY_{what}") for what in ("CASES", "SEEDS", "LIMIT")),
+        "cases": [pooled(case, [_measured(case, seed, folder) for seed in case.seeds]) for case in cases],
     }
 
 
 def _measured(case: Case, seed: int, folder: Path) -> dict[str, Any]:
     """One training's figures, from the folder where they are there already."""
-    done = folder / f"{case.name}-{case.network}-{seed}.json"
+    limit = int(os.environ.get("QUALITY_LIMIT", case.limit))
+    revisions = {name: method.revision for name, method in METHODS.items()}
+    done = folder / f"{kept_as(case, seed, limit, _STEPS, revisions)}.json"
     if not done.is_file():
         data = data_folder(case, folder)
         classifier = trained_model(case, seed, data, folder)
         part = choose_part(classifier.card, load_dataset(data), "test")
-        limit = int(os.environ.get("QUALITY_LIMIT", case.limit))
         settings = EvaluationSettings(limit=limit, seed=seed, steps=_STEPS)
         report = evaluate_explanations(classifier, part.samples, settings)
         accuracy = classifier.card.metrics["test"]["balanced_accuracy"]
@@ -128,12 +142,12 @@ def data_folder(case: Case, folder: Path) -> Path:
 
 def trained_model(case: Case, seed: int, data: Path, folder: Path) -> DefectClassifier:
     """A case's model of a seed, trained on `data` if it is not in the folder yet."""
-    directory = folder / "models" / f"{case.name}-{case.network}-{seed}"
+    directory = folder / "models" / kept_as(case, seed)
     if not directory.is_dir():
         weights = None
         if first := case.begins_with:
             trained_model(first, 0, data_folder(first, folder), folder)
-            weights = folder / "models" / f"{first.name}-{first.network}-0" / WEIGHTS_FILE
+            weights = folder / "models" / kept_as(first, 0) / WEIGHTS_FILE
         train(
             TrainingRequest(
                 data=data,
@@ -152,6 +166,12 @@ def trained_model(case: Case, seed: int, data: Path, folder: Path) -> DefectClas
     return DefectClassifier.load(directory)
 
 
+def kept_as(case: Case, seed: int, *settings: object) -> str:
+    """The name of what was made of a case and a seed: another one for another recipe or other `settings`."""
+    recipe = json.dumps([asdict(replace(case, limit=0, seeds=())), _SPLIT_SEED, *settings], sort_keys=True)
+    return f"{case.name}-{case.network}-{seed}-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
+
+
 def pooled(case: Case, reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """A case's figures over all of its trainings' reports, with what the product's method has more than each other."""
     images = _by_photograph([_image(image) for report in reports for image in report["images"]])
@@ -159,11 +179,13 @@ def pooled(case: Case, reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "data": case.name,
         "network": case.network,
+        "seeds": list(case.seeds),
         "input": [case.size, case.size],
         "balanced_accuracy": [report["balanced_accuracy"] for report in reports],
         "images": len(images),
         "groups": len({image.group for image in images}),
         "small_defects": len(small),
+        "small_groups": len({image.group for image in small}),
         "left_out": [report["left_out"] for report in reports],
         "rows": [asdict(row) for row in method_rows(images, PAPER, seed=0)],
         "rows_small": [asdict(row) for row in method_rows(small, PAPER, seed=0)],

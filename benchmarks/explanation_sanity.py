@@ -8,7 +8,8 @@ rightly. Three checks, each a similarity with the network's own map of the true 
   test part is not among them.
 * Class dependence: the map of the class that is second most probable.
 
-SANITY_LIMIT is the number of pictures. Methods that sample masks take most of the time, so RISE gets fewer of them.
+SANITY_LIMIT is the number of pictures; figures of another number than the usual one are not published. Methods that
+sample masks take most of the time, so there are few pictures and RISE gets fewer masks.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from benchmarks.explanation_quality import CASES, data_folder, synthetic_model, trained_model
+from benchmarks.explanation_quality import STEEL, data_folder, kept_as, synthetic_model, trained_model
 from benchmarks.machine import described
 from inspection_models.attribution import METHODS, attribute
 from inspection_models.data import load_dataset
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
     from inspection_models.classifier import DefectClassifier
     from inspection_models.data import Sample
 
-_CASE, _SEED, _SHUFFLE_SEED = CASES[1], 1, 0
-_STAGES = 3
+_CASE, _SEED, _SHUFFLE_SEED = STEEL, 1, 0
+_STAGES, _LIMIT = 3, 4
 _OPTIONS: dict[str, dict[str, Any]] = {"rise": {"masks": 500}}
 
 
@@ -64,7 +65,7 @@ def run(folder: Path) -> dict[str, Any]:
     """Check every method, unless its figures are in the folder; the networks are trained if they are not there."""
     # Networks of random weights are of no use to anybody else.
     os.environ.setdefault("INSPECTION_ENGINE_CACHE", str((folder / "engines").resolve()))
-    limit = int(os.environ.get("SANITY_LIMIT", "6"))
+    limit = int(os.environ.get("SANITY_LIMIT", _LIMIT))
     quality = folder.parent / "explanation-quality"
     trained = synthetic_model(_CASE, _SEED, quality)
     dataset = load_dataset(data_folder(_CASE, quality))
@@ -75,6 +76,7 @@ def run(folder: Path) -> dict[str, Any]:
     questions = _questions(trained, samples)
     return {
         "machine": described(),
+        "narrowed": "SANITY_LIMIT" in os.environ,
         "data": _CASE.name,
         "network": _CASE.network,
         "seed": _SEED,
@@ -128,7 +130,8 @@ def summarised(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _row(method: str, trained: nn.Module, permuted: nn.Module, questions: Questions, folder: Path) -> dict[str, Any]:
-    done = folder / f"{method}-{len(questions.inputs)}.json"
+    settings = (method, METHODS[method].revision, _OPTIONS.get(method), len(questions.inputs), _STAGES)
+    done = folder / f"{kept_as(_CASE, _SEED, *settings)}.json"
     if not done.is_file():
         done.write_text(json.dumps(checked(method, trained, permuted, questions)), encoding="utf-8")
     return summarised(json.loads(done.read_text(encoding="utf-8")))
@@ -141,7 +144,10 @@ def _means(similarities: Sequence[dict[str, float]]) -> dict[str, Any]:
 def _permuted(samples: Sequence[Sample], folder: Path) -> DefectClassifier:
     shuffled = folder / "shuffled-steel"
     if not shuffled.is_dir():
-        write_shuffled(samples, shuffled, _SHUFFLE_SEED)
+        unfinished = folder / f".{shuffled.name}"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        write_shuffled(samples, unfinished, _SHUFFLE_SEED)
+        unfinished.rename(shuffled)
     return trained_model(replace(_CASE, name=shuffled.name), _SEED, shuffled, folder)
 
 

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.explanation_quality import CASES, Case, data_folder, trained_model
+from benchmarks.explanation_quality import STEEL, TILES, Case, data_folder, kept_as, trained_model
 from benchmarks.machine import described
-from inspection_models.attribution import attribute, convolutional_blocks, render_map
+from inspection_models.attribution import METHODS, attribute, convolutional_blocks, render_map
 from inspection_models.attribution.blurring import gaussian_blur
 from inspection_models.attribution.capture import capture
 from inspection_models.attribution.confidence import check_activation, log_odds, precise
@@ -102,9 +102,10 @@ def run(folder: Path) -> dict[str, Any]:
     limit = int(os.environ.get("PARTS_LIMIT", "24"))
     return {
         "machine": described(),
+        "narrowed": any(os.environ.get(f"PARTS_{what}") for what in ("SEEDS", "LIMIT")),
         "seeds": seeds,
         "limit": limit,
-        "cases": [pooled(case, [_measured(case, seed, limit, folder) for seed in seeds]) for case in CASES[:2]],
+        "cases": [pooled(case, [_measured(case, seed, limit, folder) for seed in seeds]) for case in (TILES, STEEL)],
     }
 
 
@@ -173,7 +174,7 @@ def pooled(case: Case, reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _measured(case: Case, seed: int, limit: int, folder: Path) -> dict[str, Any]:
-    done = folder / f"{case.name}-{seed}-{limit}.json"
+    done = folder / f"{kept_as(case, seed, limit, METHODS[FULL].revision)}.json"
     if not done.is_file():
         quality = folder.parent / "explanation-quality"
         quality.mkdir(exist_ok=True)
