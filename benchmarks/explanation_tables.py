@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from benchmarks.tables import machine_line
 
-EXPLANATIONS = Path(__file__).parents[1] / "docs" / "explanations.md"
 _PARTS = (("ap", "AP"), ("ebpg", "EBPG"), ("ebpg_ranked", "EBPG, ranks"), ("ap_small", "AP, small"))
 _STAGE_TITLES = ("a third random", "two thirds", "all")
 
@@ -34,14 +32,19 @@ def parts_table(report: dict[str, Any]) -> str:
 def sanity_table(report: dict[str, Any]) -> str:
     """A row a method: rank correlation with its 95 % interval, and SSIM, of maps that should differ."""
     titles = [*_STAGE_TITLES, "labels shuffled", "second class"]
-    lines = ["| method | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
+    trained, permuted = (100 * report[which]["balanced_accuracy"] for which in ("trained", "permuted"))
+    lines = [
+        f"**{report['data']}, {report['network']}**: {report['images']} pictures, RISE with "
+        f"{report['options']['rise']['masks']} masks. Balanced accuracy {trained:.0f} %, and {permuted:.0f} % of the "
+        "network that was trained on shuffled labels.",
+        "",
+        "| method | " + " | ".join(titles) + " |",
+        "|---" * (len(titles) + 1) + "|",
+    ]
     for row in report["rows"]:
         cells = [_alike(one) for one in (*row["stages"], row["labels"], row["classes"])]
         lines.append(f"| {row['method']} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", machine_line(report["machine"])])
-
-
-EXPLANATION_TABLES = {"quorum-parts": parts_table, "explanation-sanity": sanity_table}
 
 
 def _part(figure: dict[str, Any] | None) -> str:

@@ -40,4 +40,5 @@ def machine_line(machine: dict[str, Any]) -> str:
     packages = machine["packages"]
     names = [name for name in ("torch", "onnxruntime", "grad-cam", "captum") if packages.get(name)]
     versions = ", ".join(f"{name} {packages[name]}" for name in names)
-    return f"*{machine['cpu']}, {machine['threads']} threads; {versions}.*"
+    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
+    return f"*{machine['cpu']}, {threads}; {versions}.*"

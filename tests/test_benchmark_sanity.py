@@ -66,7 +66,18 @@ def test_the_table_says_what_was_found() -> None:
         "labels": [different, different],
         "classes": [alike, alike],
     }
-    lines = sanity_table({"machine": MACHINE, "rows": [summarised(found)]}).splitlines()
+    report = {
+        "machine": MACHINE,
+        "data": "steel",
+        "network": "lite",
+        "images": 4,
+        "options": {"rise": {"masks": 500}},
+        "trained": {"balanced_accuracy": 0.976},
+        "permuted": {"balanced_accuracy": 0.21},
+        "rows": [summarised(found)],
+    }
+    said, _, *lines = sanity_table(report).splitlines()
+    assert said.startswith("**steel, lite**: 4 pictures, RISE with 500 masks. Balanced accuracy 98 %, and 21 % of the")
     assert lines[0] == "| method | a third random | two thirds | all | labels shuffled | second class |"
     assert lines[2] == (
         "| quorum | 0.90 [0.90, 0.90]; 0.80 | 0.50 [0.10, 0.90]; 0.50 | 0.10 [0.10, 0.10]; 0.20 "
