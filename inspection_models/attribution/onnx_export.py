@@ -8,6 +8,7 @@ import logging
 import os
 import tempfile
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -47,7 +48,8 @@ class OnnxEngine:
         # Threads that wait by spinning take the processor from torch's, which run in turn with them.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
-        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="onnxruntime")
+        self._workers = workers
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="onnxruntime")
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime raises many types of its own
@@ -59,15 +61,24 @@ class OnnxEngine:
 
     def logits(self, batch: Tensor) -> Tensor:
         """Logits [B, classes] of a batch [B, C, H, W] of any size."""
-        inputs = batch.numpy()
+        numbers = batch.numpy()
+        inputs = [numbers[place : place + 1] for place in range(len(numbers))]
+        rows = self._side_by_side(inputs) if min(self._workers, len(inputs)) > 1 else map(self._run, inputs)
+        return torch.from_numpy(np.concatenate(list(rows)))
+
+    def _side_by_side(self, inputs: list[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         try:
-            rows = list(self._workers.map(self._run, (inputs[place : place + 1] for place in range(len(inputs)))))
-        except Exception as error:  # the runtime raises many types of its own
-            raise ExportError(f"ONNX Runtime cannot run the exported network ({_first_line(error)})") from error
-        return torch.from_numpy(np.concatenate(rows))
+            return self._pool.map(self._run, inputs)
+        except RuntimeError:
+            # No error of the runtime's, for results are only asked for later: Python starts no work in other threads
+            # once the main thread has ended, which the calling thread may outlive.
+            return map(self._run, inputs)
 
     def _run(self, one: NDArray[np.float32]) -> NDArray[np.float32]:
-        [result] = self._session.run([_OUTPUT], {_INPUT: one})
+        try:
+            [result] = self._session.run([_OUTPUT], {_INPUT: one})
+        except Exception as error:  # the runtime raises many types of its own
+            raise ExportError(f"ONNX Runtime cannot run the exported network ({_first_line(error)})") from error
         return np.asarray(result)
 
 

@@ -78,6 +78,25 @@ def test_inputs_computed_side_by_side_give_the_bits_of_each_alone() -> None:
     torch.testing.assert_close(shared, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_a_thread_that_outlives_the_main_thread_still_gets_its_map() -> None:
+    """Python then starts no work in other threads, neither for the comparison with torch nor for the masks."""
+    script = (
+        "import threading, torch; torch.set_num_threads(2);"
+        "from tests.inspection_models.attribution_networks import FAMILIES, built, images;"
+        "from inspection_models.attribution import attribute\n"
+        "def explain():\n"
+        "    threading.main_thread().join()\n"
+        "    network, pictures = built(FAMILIES[0], 3, torch.float32), images(1, 1, torch.float32)\n"
+        "    made = attribute(network, pictures, torch.tensor([1]), batch_size=4, engine='onnxruntime').map\n"
+        "    print(float(made.double().sum()))\n"
+        "threading.Thread(target=explain).start()"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    torch.set_num_threads(2)
+    expected = explained(built(FAMILIES[0], 3, torch.float32), images(1, 1, torch.float32), batch_size=4)
+    assert ended.stdout == f"{float(expected.double().sum())}\n", ended.stderr
+
+
 def test_one_export_serves_all_batch_sizes(cache: Path) -> None:
     network, pictures = built(FAMILIES[0], 3, torch.float32), images(1, 1, torch.float32)
     for batch_size in (1, 4, 7):
