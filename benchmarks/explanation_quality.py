@@ -82,8 +82,8 @@ CASES = (
     TILES,
     STEEL,
     replace(_RESNET, name="magnetic-tile"),
-    replace(_RESNET, name="synthetic-steel", epochs=4, limit=6),
-    Case("neu-det", "efficientnet-lite0", epochs=3, limit=6, seeds=(1,)),
+    replace(_RESNET, name="synthetic-steel", epochs=4, limit=4),
+    Case("neu-det", "efficientnet-lite0", epochs=3, limit=4, seeds=(1,)),
 )
 
 
