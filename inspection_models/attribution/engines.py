@@ -11,7 +11,6 @@ from typing import Literal, Protocol, get_args
 import torch
 from torch import Tensor, nn
 
-from inspection_models.attribution.errors import AttributionError
 from inspection_models.attribution.folding import fold_batch_norms
 from inspection_models.attribution.onnx_export import ExportError, OnnxEngine, engine_key, open_exported
 from inspection_models.attribution.tracing import Trace
@@ -74,7 +73,7 @@ def open_engine(name: EngineName | None, network: nn.Module, traced: Trace, exam
     is kept in the process and on disk by what it was made of (weights, structure, shape, releases). When first opened
     it must agree with the network on noise: to 1e-4 in every logit, relative to the largest.
 
-    Raises `AttributionError` where an engine asked for by name cannot be had.
+    Raises `ExportError`, an `AttributionError`, where an engine asked for by name cannot be had.
     """
     if name == "torch" or (name is None and not _worth_exporting(traced, example)):
         return TorchEngine(network, traced, example)
@@ -82,8 +81,8 @@ def open_engine(name: EngineName | None, network: nn.Module, traced: Trace, exam
         return _exported(network, traced, example, batch_size)
     except ExportError as error:
         if name is not None:
-            raise AttributionError(f"engine {name!r} cannot run this network: {error}; use engine='torch'") from error
-        _LOGGER.warning("masks are scored with torch: %s", error)
+            raise
+        _LOGGER.warning("masks are scored with torch: %s", error.reason)
         return TorchEngine(network, traced, example)
 
 
@@ -109,7 +108,7 @@ def _exported(network: nn.Module, traced: Trace, example: Tensor, batch_size: in
     with _lock:
         engine = _open.get(key)
     # Again at every call, one pass beside hundreds: what a network keeps in plain attributes is not in its digest.
-    if engine is None or _difference(engine, network, shape) > _AGREEMENT:
+    if engine is None or _disagreement(engine, network, shape) is not None:
         with _exporting:
             engine = _checked(network, digest, shape, workers, threads)
     with _lock:
@@ -122,23 +121,31 @@ def _exported(network: nn.Module, traced: Trace, example: Tensor, batch_size: in
 
 def _checked(network: nn.Module, key: str, shape: tuple[int, ...], workers: int, threads: int) -> OnnxEngine:
     """The engine, from disk if it is there and agrees, else exported anew; one that never agrees is an error."""
-    for rebuild in (False, True):
-        engine = open_exported(network, key, shape, workers, threads, rebuild=rebuild)
-        difference = _difference(engine, network, shape)
-        if difference <= _AGREEMENT:
-            return engine
-    raise ExportError(f"its numbers differ from torch's by {difference:.1e} of the largest, more than {_AGREEMENT:.0e}")
+    engine = open_exported(network, key, shape, workers, threads)
+    if _disagreement(engine, network, shape) is None:
+        return engine
+    engine = open_exported(network, key, shape, workers, threads, rebuild=True)
+    if disagreement := _disagreement(engine, network, shape):
+        raise disagreement
+    return engine
 
 
-def _difference(engine: OnnxEngine, network: nn.Module, shape: tuple[int, ...]) -> float:
+def _disagreement(engine: OnnxEngine, network: nn.Module, shape: tuple[int, ...]) -> ExportError | None:
+    """What tells that the engine is not this network's: its answer to noise, or that it has none."""
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    try:
-        with torch.inference_mode():
-            # A copy, for a network may work in place on its input.
-            expected, found = network(noise.clone()).double(), engine.logits(noise).double()
-    except ExportError as error:
-        _LOGGER.info("%s", error)
-        return float("inf")
-    if found.shape != expected.shape or not bool(torch.isfinite(found).all()):
-        return float("inf")
-    return float((found - expected).abs().max()) / max(float(expected.abs().max()), 1.0)
+    with torch.inference_mode():
+        # A copy, for a network may work in place on its input.
+        expected = network(noise.clone()).double()
+        try:
+            found = engine.logits(noise).double()
+        except ExportError as error:
+            return error
+    if found.shape != expected.shape:
+        return ExportError(f"its export answers with numbers {list(found.shape)}, not {list(expected.shape)}")
+    if not bool(torch.isfinite(found).all()):
+        return ExportError("its export answers noise with numbers that are not finite")
+    difference = float((found - expected).abs().max()) / max(float(expected.abs().max()), 1.0)
+    if difference <= _AGREEMENT:
+        return None
+    told = f"its numbers differ from torch's by {difference:.1e} of the largest, more than {_AGREEMENT:.0e}"
+    return ExportError(told)

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from inspection_models.attribution.errors import AttributionError
 from inspection_models.attribution.tracing import Trace
 
 _LOGGER = logging.getLogger(__name__)
@@ -27,8 +28,15 @@ _INPUT, _OUTPUT = "inputs", "logits"
 _MOST_KEPT = 32
 
 
-class ExportError(RuntimeError):
-    """A network cannot be exported, or its export does not run; the message says why."""
+class ExportError(AttributionError):
+    """A network cannot be exported, or its export does not run as the network does; `reason` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"engine {OnnxEngine.name!r} cannot run this network: {self.reason}; use engine='torch'"
 
 
 class OnnxEngine:
@@ -53,14 +61,14 @@ class OnnxEngine:
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime raises many types of its own
-            raise ExportError(f"ONNX Runtime refuses the exported network ({_first_line(error)})") from error
+            raise ExportError(f"ONNX Runtime refuses its export ({_first_line(error)})") from error
 
     def new_batch(self, shape: tuple[int, int, int, int]) -> Tensor:
         """An input batch of zeros, channels first."""
         return torch.zeros(shape)
 
     def logits(self, batch: Tensor) -> Tensor:
-        """Logits [B, classes] of a batch [B, C, H, W] of any size."""
+        """Logits [B, classes] of a batch [B, C, H, W] of any size. Raises `ExportError` where the runtime fails."""
         numbers = batch.numpy()
         inputs = [numbers[place : place + 1] for place in range(len(numbers))]
         rows = self._side_by_side(inputs) if min(self._workers, len(inputs)) > 1 else map(self._run, inputs)
@@ -78,7 +86,7 @@ class OnnxEngine:
         try:
             [result] = self._session.run([_OUTPUT], {_INPUT: one})
         except Exception as error:  # the runtime raises many types of its own
-            raise ExportError(f"ONNX Runtime cannot run the exported network ({_first_line(error)})") from error
+            raise ExportError(f"its export does not run ({_first_line(error)})") from error
         return np.asarray(result)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -243,6 +244,51 @@ def test_a_network_that_exports_to_other_numbers_is_refused_by_name_and_falls_ba
         explained(network, pictures)
     large = torch.randn(1, 3, 384, 384)
     assert attribute(network, large, torch.tensor([1]), batch_size=2).settings["engine"] == "torch"
+
+
+class Failing:
+    """A session of ONNX Runtime that fails from its run number `least` on."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, least: int) -> None:
+        self._session = session
+        self._left = least
+
+    def run(self, *given: object) -> list[object]:
+        self._left -= 1
+        if self._left < 0:
+            raise RuntimeError("no memory is left\nin some function")
+        return self._session.run(*given)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_run_that_fails_while_masks_are_scored_says_what_to_do(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    torch.set_num_threads(threads)
+    network, pictures = built(FAMILIES[0], 3, torch.float32), images(1, 1, torch.float32)
+    explained(network, pictures, batch_size=4)
+    [engine] = engines._open.values()
+    # The first run is the comparison with torch.
+    monkeypatch.setattr(engine, "_session", Failing(engine._session, 6))
+    told = (
+        r"^engine 'onnxruntime' cannot run this network: its export does not run \(no memory is left\); use engine='t"
+    )
+    with pytest.raises(AttributionError, match=told) as caught:
+        explained(network, pictures, batch_size=4)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_an_export_that_never_runs_is_refused_with_the_runtimes_reason(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    network, pictures = built(FAMILIES[0], 3, torch.float32), images(1, 1, torch.float32)
+    opened = onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnx_export.onnxruntime, "InferenceSession", lambda *given, **more: Failing(opened(*given, **more), 0)
+    )
+    with pytest.raises(AttributionError, match=r"its export does not run \(no memory is left\); use engine='torch'"):
+        explained(network, pictures)
+    monkeypatch.setattr(engines, "_WORTH_EXPORTING", 0)
+    assert attribute(network, pictures, torch.tensor([1])).settings["engine"] == "torch"
+    assert caplog.messages == ["masks are scored with torch: its export does not run (no memory is left)"]
 
 
 def test_another_precision_is_refused_by_name() -> None:
