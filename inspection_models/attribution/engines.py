@@ -105,18 +105,32 @@ def _exported(network: nn.Module, traced: Trace, example: Tensor, batch_size: in
     workers = min(threads, batch_size)
     digest = engine_key(network, traced, shape)
     key = f"{digest}-{workers}-{threads}"
+    engine = _opened(key, network, shape)
+    if engine is None:
+        with _exporting:
+            # Another thread may have opened it while this one waited.
+            engine = _opened(key, network, shape) or _checked(network, digest, shape, workers, threads)
+            _keep_open(key, engine)
+    return engine
+
+
+def _opened(key: str, network: nn.Module, shape: tuple[int, ...]) -> OnnxEngine | None:
+    """The engine that is open under the key, if it agrees with the network."""
     with _lock:
         engine = _open.get(key)
-    # Again at every call, one pass beside hundreds: what a network keeps in plain attributes is not in its digest.
-    if engine is None or _disagreement(engine, network, shape) is not None:
-        with _exporting:
-            engine = _checked(network, digest, shape, workers, threads)
+        if engine is None:
+            return None
+        _open.move_to_end(key)
+    # At every call, one pass beside hundreds: what a network keeps in plain attributes is not in its digest.
+    return engine if _disagreement(engine, network, shape) is None else None
+
+
+def _keep_open(key: str, engine: OnnxEngine) -> None:
     with _lock:
         _open[key] = engine
         _open.move_to_end(key)
         while len(_open) > _MOST_OPEN:
             _open.popitem(last=False)
-    return engine
 
 
 def _checked(network: nn.Module, key: str, shape: tuple[int, ...], workers: int, threads: int) -> OnnxEngine:
