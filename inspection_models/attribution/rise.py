@@ -67,7 +67,10 @@ class RandomMasks:
         return cls(cells, torch.stack(places, dim=1), size)
 
     def made(self, start: int, stop: int, like: Tensor) -> Tensor:
-        """Masks `start` to `stop`, [k, H, W] in [0, 1], in the precision of `like` and on the device of both.
+        """Masks `start` to `stop`, [k, H, W] in [0, 1], in the precision of `like`.
+
+        They are made on the device of `cells`, which must already be that of `like`: nothing is moved here, for a move
+        would wait for what the device has still to do.
 
         Upsampled bilinearly so that a cell covers ceil(H / s) x ceil(W / s) pixels, one cell more than the input on
         either axis, and cut to the input at the random shift, which is less than a cell.
