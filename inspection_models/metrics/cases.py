@@ -150,7 +150,7 @@ def truth_of(sample: Sample, size: tuple[int, int]) -> NDArray[np.bool_]:
     is nearer to white. A mask is turned as its own EXIF orientation says, whatever the image's is.
 
     Raises:
-        MetricError: the mask cannot be read or has another size than the image.
+        MetricError: the mask is missing, cannot be read or has another size than the image.
     """
     if sample.mask_path is not None:
         return _read_mask(sample.mask_path, size)
@@ -191,6 +191,10 @@ def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
         # From memory, for Pillow scrambles a turned TIFF that it maps from its file.
         with Image.open(io.BytesIO(path.read_bytes())) as image:
             values, mode = np.asarray(ImageOps.exif_transpose(image)), image.mode
+    except FileNotFoundError as error:
+        raise MetricError(f"{path}: the mask is missing; put it back, or leave its image out") from error
+    except MemoryError:
+        raise  # says nothing of the file
     except Exception as error:  # a damaged file makes a decoder raise anything at all
         raise MetricError(f"{path}: the mask cannot be read ({error}); export it again") from error
     if values.shape[:2] != size:

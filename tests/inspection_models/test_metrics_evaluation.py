@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 from sklearn.metrics import average_precision_score
 
 from inspection_models.attribution import METHODS, attribute
@@ -239,6 +239,21 @@ def test_any_damage_to_a_mask_is_told_of(tmp_path: Path) -> None:
     # Of a chunk that ends too early Pillow says SyntaxError.
     path.write_bytes(sound[:length] + (5).to_bytes(4, "big") + sound[length + 4 :])
     with pytest.raises(MetricError, match=r"mask\.png: the mask cannot be read"):
+        truth_of(Sample(tmp_path / "x.png", "crack", "", "", mask_path=path), (20, 30))
+
+
+def test_a_mask_that_is_gone_is_told_as_missing(tmp_path: Path) -> None:
+    with pytest.raises(MetricError, match=r"mask\.png: the mask is missing; put it back, or leave its image out$"):
+        truth_of(Sample(tmp_path / "x.png", "crack", "", "", mask_path=tmp_path / "mask.png"), (20, 30))
+
+
+def test_a_mask_is_not_blamed_for_a_lack_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(_image: Image.Image) -> None:
+        raise MemoryError
+
+    path = write(tmp_path / "mask.png", np.ones((20, 30), np.uint8))
+    monkeypatch.setattr(ImageOps, "exif_transpose", exhausted)
+    with pytest.raises(MemoryError):
         truth_of(Sample(tmp_path / "x.png", "crack", "", "", mask_path=path), (20, 30))
 
 
