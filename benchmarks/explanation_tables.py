@@ -18,7 +18,7 @@ def parts_table(report: dict[str, Any]) -> str:
         accuracy = ", ".join(f"{100 * value:.0f}" for value in case["balanced_accuracy"])
         parts += [
             f"**{case['data']}, {case['network']}**: {case['images']} defects of {case['groups']} groups, "
-            f"{case['small_defects']} under 1 % of the picture; training {seeds}, balanced accuracy {accuracy} %",
+            f"{case['small_defects']} under 1 % of the picture; trainings {seeds}, balanced accuracy {accuracy} %",
             "",
             "| | " + " | ".join(title for _, title in _PARTS) + " |",
             "|---" * (len(_PARTS) + 1) + "|",

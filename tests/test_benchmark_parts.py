@@ -92,7 +92,7 @@ def test_the_table_says_what_the_report_says() -> None:
         "rows": rows,
     }
     lines = parts_table({"machine": MACHINE, "seeds": [1, 2], "cases": [case]}).splitlines()
-    expected = "31 defects of 8 groups, 17 under 1 % of the picture; training 1, 2, balanced accuracy 78, 80 %"
+    expected = "31 defects of 8 groups, 17 under 1 % of the picture; trainings 1, 2, balanced accuracy 78, 80 %"
     assert lines[0] == f"**tiles, lite**: {expected}"
     assert lines[4] == "| quorum | **60.5** | **60.5** | **60.5** | **60.5** |"
     assert lines[5] == "| without | " + "55.0 [-7.2, +1.3] | " * 3 + "– |"
