@@ -20,6 +20,7 @@ def ratio(median: float) -> dict[str, float]:
 
 @pytest.mark.parametrize("document", TABLES, ids=lambda document: document.name)
 def test_documents_hold_the_tables_of_the_reports(document: Path, tmp_path: Path) -> None:
+    assert [name for name in TABLES[document] if not (RESULTS / f"{name}.json").is_file()] == []
     copy = tmp_path / document.name
     shutil.copyfile(document, copy)
     write_tables(copy, RESULTS, TABLES[document])
