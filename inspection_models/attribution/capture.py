@@ -51,7 +51,7 @@ class Capture:
         for name, gradient in zip(names, gradients, strict=True):
             if gradient is None:
                 raise AttributionError(f"block {name}: no gradient reaches it; the network cuts the graph behind it")
-            if not bool(torch.isfinite(gradient).all()):
+            if not _is_finite(gradient):
                 raise AttributionError(f"block {name}: the gradient is not finite; check the input and the weights")
         return gradients
 
@@ -71,12 +71,17 @@ def capture(network: nn.Module, inputs: Tensor, blocks: Sequence[ConvolutionalBl
         with keeper:
             logits = network(start)
     feature_maps = keeper.kept()
-    if not bool(torch.isfinite(logits).all()):
+    if not _is_finite(logits):
         raise AttributionError("the network's output is not finite for this input; check the input and the weights")
     for block, maps in zip(blocks, feature_maps, strict=True):
-        if not bool(torch.isfinite(maps).all()):
+        if not _is_finite(maps):
             raise AttributionError(f"block {block.name}: its feature maps are not finite; check the input")
     return Capture(tuple(blocks), leaf, feature_maps, logits)
+
+
+def _is_finite(values: Tensor) -> bool:
+    """By the extremes: asking each number takes copies, and memory is shortest while the graph stands."""
+    return bool(torch.isfinite(torch.stack(torch.aminmax(values.detach()))).all())
 
 
 class _Keeper(TorchFunctionMode):

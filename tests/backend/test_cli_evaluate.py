@@ -77,6 +77,7 @@ def test_the_report_measures_every_image_and_says_what_was_left_out(
         "low": pytest.approx(interval.low),
         "high": pytest.approx(interval.high),
         "of": 6,
+        "groups": 6,
     }
 
 
@@ -94,7 +95,7 @@ def test_the_tables_show_figures_differences_and_notes(
         "difference to sise",
         "filled with the training mean",
         "filled with the blurred image",
-        "only 3 images",
+        "only 3 groups (3 images)",
         "local-contrast",
         *("AP ↑", "EBPG ↑", "mIoU ↑", "Bbox ↑", "pointing ↑", "Drop ↓", "Increase ↑", "insertion ↑", "deletion ↓"),
         *("seconds", "masks"),
