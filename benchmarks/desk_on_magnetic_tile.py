@@ -27,6 +27,7 @@ from benchmarks.statistics import balanced_accuracy, mean
 from inspection_models.classifier import DefectClassifier
 from inspection_models.data import Sample, load_dataset, split_dataset
 from inspection_models.images import decode_image
+from inspection_models.metrics.cases import truth_of
 from inspection_models.overlay import blend
 from inspection_models.training import TrainingRequest, train
 
@@ -94,17 +95,14 @@ def _through_label_studio(test: tuple[Sample, ...], model: Path, scratch: Path) 
 
 def _case(sample: Sample, prediction: dict[str, Any]) -> Case:
     pixels = decode_image(sample.path.read_bytes()).pixels
-    size = pixels.shape[:2]
-    drawn = np.zeros(size, dtype=bool)
+    drawn = np.zeros(pixels.shape[:2], dtype=bool)
     said = ""
     for item in prediction["result"]:
         if item["type"] == "choices":
             said = item["value"]["choices"][0]
         else:
             drawn |= rasterise(item)
-    truth = np.zeros(size, dtype=bool)
-    if sample.mask_path is not None:
-        truth = cv2.imread(str(sample.mask_path), cv2.IMREAD_GRAYSCALE) > 127
+    truth = truth_of(sample, (pixels.shape[0], pixels.shape[1]))
     return Case(sample, said, float(prediction["score"]), drawn, truth, pixels)
 
 
