@@ -72,6 +72,13 @@ def train_model(
         device=device,
     )
     console = Console(stderr=True)
+    if request.begins_at_random:
+        console.print(
+            f"{network} begins at random, which takes many thousands of photographs to make up for; "
+            "give --weights, ImageNet's for example, if you have them",
+            style="yellow",
+            highlight=False,
+        )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         report = train(request, progress=_Bar(progress))

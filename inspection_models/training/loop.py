@@ -53,7 +53,6 @@ def fit(
     validation: FittedImages,
     request: TrainingRequest,
     *,
-    pretrained: bool,
     fill: tuple[float, float, float],
     progress: Progress,
 ) -> Fit:
@@ -64,7 +63,6 @@ def fit(
         train: images to learn from.
         validation: images to stop by.
         request: learning rate, epochs and so on.
-        pretrained: whether all but the last layer carries knowledge to be kept.
         fill: RGB, 0 to 255, of what augmentation uncovers.
         progress: told of every step.
 
@@ -72,6 +70,7 @@ def fit(
         TrainingError: the loss is not finite.
     """
     _, head = last_layer(network)
+    pretrained = not request.begins_at_random
     augment = augmentation(flips=request.flips, fill=fill, seed=request.seed)
     course: list[EpochFigures] = []
     best, best_state = None, network.state_dict()

@@ -86,6 +86,11 @@ class TrainingRequest:
         if min(self.size) < 32:
             raise TrainingError(f"size is {self.size}; networks need inputs of at least 32 x 32 pixels")
 
+    @property
+    def begins_at_random(self) -> bool:
+        """Whether no layer carries knowledge to be kept: no `weights` are given, and none are installed."""
+        return self.weights is None and not (self.pretrained and self.architecture == DEFAULT_NETWORK)
+
 
 @dataclass(frozen=True)
 class TrainingEvent:

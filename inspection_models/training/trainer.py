@@ -73,9 +73,8 @@ def train(request: TrainingRequest, progress: Callable[[TrainingEvent], None] = 
     _read(train_part, validation_part, progress)
     with _reproducible(request.seed):
         network = _network(request, len(dataset.classes))
-        pretrained = request.weights is not None or _brings_weights(request)
         fill = preprocessing.fill or preprocessing.mean
-        course = fit(network, train_part, validation_part, request, pretrained=pretrained, fill=fill, progress=progress)
+        course = fit(network, train_part, validation_part, request, fill=fill, progress=progress)
         logits = logits_of(network, validation_part, request)
     temperature = fit_temperature(logits, validation_part.labels)
     validation = figures(
@@ -99,10 +98,6 @@ def train(request: TrainingRequest, progress: Callable[[TrainingEvent], None] = 
     )
     classifier.save(output, overwrite=request.overwrite, attachments=_attachments(report))
     return report
-
-
-def _brings_weights(request: TrainingRequest) -> bool:
-    return request.pretrained and request.architecture == DEFAULT_NETWORK
 
 
 def _preprocessing(request: TrainingRequest) -> Preprocessing:

@@ -249,7 +249,9 @@ def test_training_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
     write_synthetic_steel(tmp_path / "steel", per_class=8, size=64, seed=1)
     arguments = ["--data", str(tmp_path / "steel"), "--out", str(tmp_path / "model"), "--size", "64", "--epochs", "0"]
     assert run(["train", *arguments, "--json"]) == 0
-    summary = json.loads(capsys.readouterr().out)
+    shown = capsys.readouterr()
+    assert "begins at random" not in shown.err
+    summary = json.loads(shown.out)
     assert summary["good_class"] == "good"
     assert len(summary["test"]["confusion"]) == 7
     assert (tmp_path / "model" / "weights.safetensors").is_file()
@@ -257,3 +259,18 @@ def test_training_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
     assert "holds a model already" in capsys.readouterr().err
     assert run(["train", *arguments, "--overwrite"]) == 0
     assert "balanced accuracy" in capsys.readouterr().out
+
+
+def test_a_network_that_begins_at_random_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from inspection_models.classifier import DefectClassifier
+    from inspection_models.data import write_synthetic_steel
+
+    write_synthetic_steel(tmp_path / "steel", per_class=8, size=64, seed=1)
+    arguments = ["train", "--data", str(tmp_path / "steel"), "--size", "64", "--epochs", "0"]
+    squeezed = [*arguments, "--network", "shufflenet_v2_x0_5"]
+    assert run([*squeezed, "--out", str(tmp_path / "first")]) == 0
+    assert "begins at random" in capsys.readouterr().err
+    weights = tmp_path / "first" / "weights.safetensors"
+    assert run([*squeezed, "--out", str(tmp_path / "second"), "--weights", str(weights)]) == 0
+    assert "begins at random" not in capsys.readouterr().err
+    assert DefectClassifier.load(tmp_path / "second").card.training["best_epoch"] == 0
