@@ -68,7 +68,7 @@ def run(folder: Path) -> dict[str, Any]:
     limit = int(os.environ.get("SANITY_LIMIT", _LIMIT))
     quality = folder.parent / "explanation-quality"
     trained = synthetic_model(_CASE, _SEED, quality)
-    dataset = load_dataset(data_folder(_CASE, quality))
+    dataset = load_dataset(data_folder(_CASE.name, quality))
     tested = choose_part(trained.card, dataset, "test").samples
     unseen = {sample.path for sample in tested}
     permuted = _permuted([sample for sample in dataset.samples if sample.path not in unseen], folder)

@@ -178,7 +178,7 @@ def _measured(case: Case, seed: int, limit: int, folder: Path) -> dict[str, Any]
     if not done.is_file():
         quality = folder.parent / "explanation-quality"
         quality.mkdir(exist_ok=True)
-        data = data_folder(case, quality)
+        data = data_folder(case.name, quality)
         classifier = trained_model(case, seed, data, quality)
         part = choose_part(classifier.card, load_dataset(data), "test")
         blocks = convolutional_blocks(classifier.network, classifier.preprocessing.size)

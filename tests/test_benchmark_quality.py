@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.explanation_quality import Case, kept_as, pooled
+from benchmarks.explanation_quality import STEEL, Case, kept_as, pooled
+from benchmarks.imitated_weights import Imitation
 from benchmarks.quality_tables import everything, standing, summary
 from inspection_models.metrics.report import METRICS
 
@@ -100,8 +101,14 @@ def test_another_recipe_or_setting_is_kept_under_another_name() -> None:
         kept_as(CASE, 1),
         kept_as(CASE, 2),
         kept_as(replace(CASE, epochs=2), 1),
-        kept_as(replace(CASE, begins_with=CASE), 1),
+        kept_as(replace(CASE, begins_with=Imitation((("tiles", 1.0),), views=32)), 1),
+        kept_as(replace(CASE, begins_with=Imitation((("tiles", 1.0),), views=32, revision=2)), 1),
         kept_as(CASE, 1, 9),
     }
-    assert len(names) == 5
+    assert len(names) == 6
     assert kept_as(replace(CASE, limit=7, seeds=(5,)), 1) == kept_as(CASE, 1)
+
+
+def test_what_is_kept_keeps_its_name() -> None:
+    """A name that changes unseen has everything trained and measured anew."""
+    assert kept_as(STEEL, 1) == "synthetic-steel-efficientnet-lite0-1-ee24b5e5"

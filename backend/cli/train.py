@@ -51,6 +51,7 @@ def train_model(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON summary.")] = False,
 ) -> int:
     """Train, calibrate and measure a classifier."""
+    from inspection_models.networks import network_names  # noqa: PLC0415
     from inspection_models.training import TrainingRequest, train  # noqa: PLC0415
 
     request = TrainingRequest(
@@ -72,9 +73,9 @@ def train_model(
         device=device,
     )
     console = Console(stderr=True)
-    if request.begins_at_random:
+    if request.begins_at_random and network in network_names():
         console.print(
-            f"{network} begins at random, which takes many thousands of photographs to make up for; "
+            f"{network} begins at random, which a few hundred photographs do not make up for; "
             "give --weights, ImageNet's for example, if you have them",
             style="yellow",
             highlight=False,

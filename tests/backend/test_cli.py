@@ -262,7 +262,6 @@ def test_training_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_a_network_that_begins_at_random_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from inspection_models.classifier import DefectClassifier
     from inspection_models.data import write_synthetic_steel
 
     write_synthetic_steel(tmp_path / "steel", per_class=8, size=64, seed=1)
@@ -273,4 +272,10 @@ def test_a_network_that_begins_at_random_is_told_of(tmp_path: Path, capsys: pyte
     weights = tmp_path / "first" / "weights.safetensors"
     assert run([*squeezed, "--out", str(tmp_path / "second"), "--weights", str(weights)]) == 0
     assert "begins at random" not in capsys.readouterr().err
-    assert DefectClassifier.load(tmp_path / "second").card.training["best_epoch"] == 0
+    courses = [
+        json.loads((tmp_path / name / "training_summary.json").read_text(encoding="utf-8"))["epochs"]
+        for name in ("first", "second")
+    ]
+    assert [len(course) for course in courses] == [0, 1]
+    assert run([*arguments, "--network", "shufflenet", "--out", str(tmp_path / "third")]) == 1
+    assert "begins at random" not in capsys.readouterr().err

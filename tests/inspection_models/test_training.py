@@ -305,3 +305,18 @@ def test_real_magnetic_tiles_never_seen_are_told_far_better_than_by_chance(tmp_p
     report = train(TrainingRequest(data, tmp_path / "model", size=(128, 128), epochs=0))
     assert report.test.balanced_accuracy > 0.4
     assert report.counts["train"]["Free"] > 500
+
+
+@pytest.mark.parametrize(
+    ("network", "pretrained", "weights", "at_random"),
+    [
+        ("efficientnet-lite0", True, None, False),
+        ("efficientnet-lite0", False, None, True),
+        ("efficientnet-lite0", False, Path("weights.pth"), False),
+        ("resnet18", True, None, True),
+        ("resnet18", True, Path("weights.pth"), False),
+    ],
+)
+def test_who_begins_at_random(network: str, pretrained: bool, weights: Path | None, at_random: bool) -> None:
+    request = TrainingRequest(Path("data"), Path("model"), architecture=network, pretrained=pretrained, weights=weights)
+    assert request.begins_at_random == at_random
