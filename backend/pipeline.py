@@ -160,6 +160,7 @@ class DecisionPipeline:
             tensor.unsqueeze(0),
             torch.tensor([[self.classifier.classes.index(label) for label in labels]]),
             method=method or own.method,
+            activation=self.classifier.card.activation,
             **options,
         )
         return [together.of_target(place) for place in range(len(labels))]

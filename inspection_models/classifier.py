@@ -6,14 +6,13 @@ import hashlib
 import os
 import shutil
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import safetensors.torch
 import torch
 
+from inspection_models.deciding import Prediction, decide
 from inspection_models.model_card import (
     CARD_FILE,
     WEIGHTS_FILE,
@@ -29,32 +28,12 @@ from inspection_models.networks import NetworkError, build_network
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from inspection_models.preprocessing import Preprocessing
 
 __all__ = ["DefectClassifier", "ModelError", "Prediction"]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The decision on one image.
-
-    Attributes:
-        index: of the decided class.
-        label: its name.
-        probability: its calibrated probability, 0 to 1.
-        probabilities: float32 [C], calibrated, in the order of the classes.
-        logits: float32 [C], the network's output.
-        is_defect: whether the decided class is another than the good one.
-    """
-
-    index: int
-    label: str
-    probability: float
-    probabilities: NDArray[np.float32]
-    logits: NDArray[np.float32]
-    is_defect: bool
 
 
 class DefectClassifier:
@@ -92,7 +71,7 @@ class DefectClassifier:
 
     @property
     def temperature(self) -> float:
-        """Probabilities are softmax(logits / temperature)."""
+        """Of all classes together; see `Calibration`."""
         return self.card.calibration.temperature
 
     @property
@@ -132,15 +111,7 @@ class DefectClassifier:
         Raises:
             RuntimeError: a logit is not finite.
         """
-        if not np.isfinite(logits).all():
-            raise RuntimeError(f"model {self.version} gave logits that are not finite; its weights are unusable")
-        scaled = logits.astype(np.float64) / self.temperature
-        exponentials = np.exp(scaled - scaled.max())
-        probabilities = exponentials / exponentials.sum()
-        index = self._decided(probabilities)
-        label = self.classes[index]
-        rounded = probabilities.astype(np.float32)
-        return Prediction(index, label, float(rounded[index]), rounded, logits, label != self.good_class)
+        return decide(self.card, logits)
 
     def _predict_one(self, image: NDArray[np.uint8]) -> Prediction:
         inputs, _ = self.preprocessing.apply(image)
@@ -148,14 +119,6 @@ class DefectClassifier:
         with torch.inference_mode():
             logits = self.network(inputs.unsqueeze(0).to(device))[0]
         return self.decide(logits.float().cpu().numpy())
-
-    def _decided(self, probabilities: NDArray[np.float64]) -> int:
-        if self.thresholds.decision is None or self.good_class is None:
-            return int(probabilities.argmax())
-        good = self.classes.index(self.good_class)
-        if 1.0 - probabilities[good] < self.thresholds.decision:
-            return good
-        return int(np.where(np.arange(len(probabilities)) == good, -1.0, probabilities).argmax())
 
     def save(
         self, directory: str | Path, *, overwrite: bool = False, attachments: Mapping[str, bytes] | None = None

@@ -7,16 +7,20 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 import rfc8785
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from inspection_models.decision_lines import LineOrigin, ReviewLines
 from inspection_models.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
 FORMAT = "inspection-model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CARD_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 
@@ -32,14 +36,27 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True)
 class Calibration:
-    """Temperature scaling: probabilities are softmax(logits / temperature) (Guo et al., 2017, eq. 9)."""
+    """Temperature scaling: probabilities are softmax(logits / temperature) (Guo et al., 2017, eq. 9).
+
+    Attributes:
+        temperature: of all classes together.
+        class_temperatures: one a class under sigmoid, sigmoid(logit / temperature of its class); empty takes
+            `temperature` for each.
+    """
 
     method: Literal["temperature"] = "temperature"
     temperature: float = 1.0
+    class_temperatures: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"the temperature is {self.temperature}; it must be above 0")
+        for temperature in (self.temperature, *self.class_temperatures):
+            if not temperature > 0:
+                raise ValueError(f"the temperature is {temperature}; it must be above 0")
+
+    @property
+    def divisors(self) -> NDArray[np.float64]:
+        """What logits [..., C] are divided by, of a shape that fits them."""
+        return np.array(self.class_temperatures or self.temperature, np.float64)
 
 
 @dataclass(frozen=True)
@@ -72,16 +89,33 @@ class Thresholds:
 
     Attributes:
         decision: probability of any defect, 1 - p(good), from which an image is called defective; None leaves it to
-            the most probable class. Needs a good class.
+            the most probable class, or under sigmoid to 0.5. Needs a good class.
+        review: where a person is to decide; its lines lie on either side of `decision`.
+        classes: under sigmoid, probability from which a defect class is named beside the most probable one; 0.5 for
+            classes that are not here.
         region: see `RegionThresholds`.
     """
 
     decision: float | None = None
+    review: ReviewLines = field(default_factory=ReviewLines)
+    classes: dict[str, float] = field(default_factory=dict)
     region: RegionThresholds = field(default_factory=RegionThresholds)
 
     def __post_init__(self) -> None:
         if self.decision is not None and not 0 < self.decision <= 1:
             raise ValueError(f"the decision threshold is {self.decision}; it must lie above 0 and at most at 1")
+        lower, upper = self.review.good_below, self.review.defect_from
+        if (lower, upper) != (None, None) and self.decision is None:
+            raise ValueError("review lines between good and defective need a decision threshold between them")
+        if self.decision is not None and not (
+            (0 if lower is None else lower) <= self.decision <= (1 if upper is None else upper)
+        ):
+            raise ValueError(
+                f"the decision threshold {self.decision} does not lie between the review lines {lower} and {upper}"
+            )
+        for label, line in self.classes.items():
+            if not 0 < line <= 1:
+                raise ValueError(f"the threshold of class {label!r} is {line}; it must lie above 0 and at most at 1")
 
 
 @dataclass(frozen=True)
@@ -120,6 +154,9 @@ class ModelCard:
         version: empty stands for the first twelve digits of the fingerprint.
         classes: in the order of the network's outputs.
         good_class: the class without a defect; None where every class is a defect.
+        activation: ``softmax`` where an image is of one class, ``sigmoid`` where it may be of several; the good class
+            then has an output of its own, of which 1 minus the probability is that of any defect.
+        origins: what the review lines and the decision threshold were drawn from; informative.
         training: what the weights were trained on and how; informative.
         metrics: how well the model does on parts held out; informative.
     """
@@ -131,10 +168,11 @@ class ModelCard:
     good_class: str | None
     preprocessing: Preprocessing
     weights_sha256: str
-    activation: Literal["softmax"] = "softmax"
+    activation: Literal["softmax", "sigmoid"] = "softmax"
     calibration: Calibration = field(default_factory=Calibration)
     thresholds: Thresholds = field(default_factory=Thresholds)
     explanation: ExplanationSettings = field(default_factory=ExplanationSettings)
+    origins: tuple[LineOrigin, ...] = ()
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
 
@@ -149,6 +187,13 @@ class ModelCard:
             raise ValueError(f"the good class {self.good_class!r} is not one of the classes {list(self.classes)}")
         if self.good_class is None and self.thresholds.decision is not None:
             raise ValueError("a decision threshold needs a good class; set one or leave the threshold null")
+        if self.good_class is not None and self.thresholds.review.sure_from is not None:
+            raise ValueError("the review line sure_from is for models without a good class; leave it null")
+        if unknown := sorted(set(self.thresholds.classes) - set(self.classes)):
+            raise ValueError(f"there is a threshold of the class {unknown[0]!r}, which is not one of the classes")
+        temperatures = self.calibration.class_temperatures
+        if temperatures and (self.activation == "softmax" or len(temperatures) != len(self.classes)):
+            raise ValueError("class_temperatures are for sigmoid, one a class; leave them empty")
         if not self.version:
             object.__setattr__(self, "version", self.fingerprint[:12])
 
@@ -157,10 +202,10 @@ class ModelCard:
         """Sha256 over the canonical JSON (RFC 8785) of all that a decision depends on.
 
         That is weights, architecture, classes, good class, activation, preprocessing, calibration, thresholds and
-        explanation settings; not name, version, training and metrics.
+        explanation settings; not name, version, origins, training and metrics.
         """
         fields = _dump(self)
-        for informative in ("name", "version", "training", "metrics"):
+        for informative in ("name", "version", "origins", "training", "metrics"):
             del fields[informative]
         return hashlib.sha256(rfc8785.dumps(fields)).hexdigest()
 

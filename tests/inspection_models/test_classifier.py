@@ -14,6 +14,7 @@ from torch import nn
 
 from inspection_models import DefectClassifier
 from inspection_models.classifier import ModelError, check_target
+from inspection_models.decision_lines import LineOrigin
 from inspection_models.images import ImageError
 from inspection_models.model_card import Calibration, ExplanationSettings, ModelCard, RegionThresholds, Thresholds
 from inspection_models.networks import build_network
@@ -132,12 +133,20 @@ def test_the_fingerprint_changes_with_all_that_a_decision_depends_on_and_nothing
         "preprocessing": dataclasses.replace(PREPROCESSING, size=(96, 96)),
         "weights_sha256": "0" * 64,
         "calibration": Calibration(temperature=1.5),
+        "activation": "sigmoid",
         "thresholds": Thresholds(region=RegionThresholds(relative=0.4)),
         "explanation": ExplanationSettings("sise", {"mu": 0.1}),
     }
     prints = {card.fingerprint} | {card.with_settings(**{key: value}).fingerprint for key, value in changes.items()}
     assert len(prints) == len(changes) + 1
-    for change in ({"name": "other"}, {"version": "7"}, {"metrics": {"a": 1}}, {"training": {"seed": 1}}):
+    origin = LineOrigin("escapes", 0.01, 0.95, 0.2, 0, 300, 400, 0.01, "0" * 64)
+    for change in (
+        {"name": "other"},
+        {"version": "7"},
+        {"origins": (origin,)},
+        {"metrics": {"a": 1}},
+        {"training": {"seed": 1}},
+    ):
         assert card.with_settings(**change).fingerprint == card.fingerprint
     assert card.version == card.fingerprint[:12]
     assert str(card.with_settings(version="7").model_version) == "tiny 7"
@@ -190,10 +199,14 @@ def test_every_missing_field_is_refused_by_name(saved: Path, tmp_path: Path) -> 
             DefectClassifier.load(edited(saved, tmp_path, remove))
 
 
+def lines(good_below: float, defect_from: float) -> dict[str, float | None]:
+    return {"good_below": good_below, "defect_from": defect_from, "sure_from": None}
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda d: d.update(format_version=2), "format_version"),
+        (lambda d: d.update(format_version=1), "format_version"),
         (lambda d: d.update(format="other"), "'format'"),
         (lambda d: d.update(extra=1), "extra"),
         (lambda d: d["preprocessing"].update(size=[64.5, 64]), r"preprocessing\.size"),
@@ -206,7 +219,16 @@ def test_every_missing_field_is_refused_by_name(saved: Path, tmp_path: Path) -> 
         (lambda d: d["classes"].reverse(), "fingerprint"),
         (lambda d: d.update(classes=["a", "a", "b"]), "different names"),
         (lambda d: d.update(good_class="absent"), "absent"),
-        (lambda d: d.update(activation="sigmoid"), "activation"),
+        (lambda d: d.update(activation="tanh"), "activation"),
+        (lambda d: d.update(activation="sigmoid"), "fingerprint"),
+        (lambda d: d["calibration"].update(class_temperatures=[1.0, 1.0, 2.0]), "for sigmoid"),
+        (lambda d: d["thresholds"].update(classes={"dent": 0.5}), "'dent', which is not one"),
+        (lambda d: d["thresholds"].update(classes={"pit": 0.0}), "threshold of class 'pit'"),
+        (lambda d: d["thresholds"]["review"].update(good_below=0.2), "need a decision threshold"),
+        (lambda d: d["thresholds"]["review"].update(sure_from=1.2), "review line sure_from"),
+        (lambda d: d["thresholds"]["review"].update(sure_from=0.9), "without a good class"),
+        (lambda d: d["thresholds"].update(decision=0.5, review=lines(0.6, 0.9)), "does not lie between"),
+        (lambda d: d["thresholds"].update(decision=0.95, review=lines(0.6, 0.9)), "does not lie between"),
         (lambda d: d["metrics"]["test"].update(accuracy=0.99), "card_sha256"),
         (lambda d: d.update(name="renamed"), "card_sha256"),
         (lambda d: d.update(name=" "), "name is empty"),
