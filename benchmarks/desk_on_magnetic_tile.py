@@ -25,9 +25,8 @@ from backend.label_studio.shapes import rasterise
 from backend.pipeline import DecisionPipeline
 from benchmarks.statistics import balanced_accuracy, mean
 from inspection_models.classifier import DefectClassifier
-from inspection_models.data import Sample, load_dataset, split_dataset
+from inspection_models.data import Sample, load_dataset, split_dataset, truth_of
 from inspection_models.images import decode_image
-from inspection_models.metrics.cases import truth_of
 from inspection_models.overlay import blend
 from inspection_models.training import TrainingRequest, train
 

@@ -19,6 +19,9 @@ _GOOD_NAMES = frozenset(
 )
 
 
+PARTS = ("train", "validation", "test")
+
+
 class DatasetError(ValueError):
     """A data set cannot be used as it lies there; the message names the files and what to do."""
 
@@ -35,16 +38,46 @@ class Box:
 
 
 @dataclass(frozen=True)
+class Polygon:
+    """A labelled area by its corners (x, y) in continuous image pixels: pixel (x, y) covers [x, x + 1] x [y, y + 1]."""
+
+    label: str
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class RunLengths:
+    """A labelled area by its runs in column order, top to bottom and then left to right, as COCO counts them.
+
+    Attributes:
+        label: its class.
+        size: height and width of the image.
+        counts: number of pixels outside, inside, outside, ... the area; together height x width.
+    """
+
+    label: str
+    size: tuple[int, int]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Sample:
     """One labelled image file.
 
+    The marks say where the defects are, in pixels of the image as a viewer shows it (turned by its EXIF orientation);
+    a layout gives one kind of them, several or none. A mark may carry another class than the image does.
+
     Attributes:
         path: of the image.
-        label: its class.
+        label: its class; of several the first in alphabetical order.
         group: key of the part or photograph series that it belongs to.
         sha256: hex digest of the file.
-        boxes: where the defects are, if the layout says so with boxes.
-        mask_path: image whose non-zero pixels are defective, if the layout has one.
+        boxes: defects as boxes.
+        mask_path: image whose non-zero pixels are defective, whichever of the sample's classes they show.
+        also: further classes of an image with several, in alphabetical order.
+        part: of the layout's own split, one of `PARTS`; None where it has none.
+        polygons: defects as polygons; those of one class may overlap.
+        runs: defects as run lengths.
     """
 
     path: Path
@@ -53,6 +86,15 @@ class Sample:
     sha256: str
     boxes: tuple[Box, ...] = ()
     mask_path: Path | None = None
+    also: tuple[str, ...] = ()
+    part: str | None = None
+    polygons: tuple[Polygon, ...] = ()
+    runs: tuple[RunLengths, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All its classes."""
+        return (self.label, *self.also)
 
 
 @dataclass(frozen=True)
@@ -65,8 +107,9 @@ class Dataset:
         classes: sorted; the order of a network's outputs.
         good_class: the class without a defect; None where every class is a defect.
         layout: name of the layout it was read as.
-        sha256: hex digest over every sample's relative path, file hash and label.
+        sha256: hex digest over every sample's relative path, file hash, labels and, where the layout splits, part.
         ignored: files that are no part of the layout, relative to the root.
+        notes: what a reader of the data set must know about it, each a sentence.
     """
 
     root: Path
@@ -76,21 +119,33 @@ class Dataset:
     layout: str
     sha256: str
     ignored: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of samples of each class."""
+        """Number of samples that show each class."""
         return class_counts(self.samples, self.classes)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may show several classes: some image does."""
+        return any(sample.also for sample in self.samples)
 
 
 def class_counts(samples: Sequence[Sample], classes: Sequence[str]) -> dict[str, int]:
-    """Number of samples of each class, in the classes' order, with zeros."""
-    counted = Counter(sample.label for sample in samples)
+    """Number of samples that show each class, in the classes' order, with zeros; one with several counts for each."""
+    counted = Counter(label for sample in samples for label in sample.labels)
     return {label: counted[label] for label in classes}
 
 
 def make_dataset(
-    root: Path, samples: Sequence[Sample], layout: str, *, good_class: str | None = None, ignored: Sequence[str] = ()
+    root: Path,
+    samples: Sequence[Sample],
+    layout: str,
+    *,
+    good_class: str | None = None,
+    ignored: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> Dataset:
     """Put samples together, checking that they make a data set.
 
@@ -100,23 +155,28 @@ def make_dataset(
         layout: the layout's name.
         good_class: overrides the recognition of the good class by its name; an empty string says there is none.
         ignored: files left out, relative to the root.
+        notes: what a reader of the data set must know.
 
     Raises:
-        DatasetError: fewer than two classes, an unknown good class, or the same picture under two labels.
+        DatasetError: fewer than two classes, an unknown good class, an image of the good class and a defect at once, or
+            the same file under two labels.
     """
     ordered = tuple(sorted(samples, key=lambda sample: sample.path.relative_to(root).as_posix()))
-    classes = tuple(sorted({sample.label for sample in ordered}))
+    classes = tuple(sorted({label for sample in ordered for label in sample.labels}))
     if len(classes) < 2:
         raise DatasetError(f"{root} has images of {len(classes)} class(es); training needs two or more")
     _check_contradictions(ordered)
+    good = _good_class(classes, good_class)
+    _check_good(ordered, good)
     return Dataset(
         root=root,
         samples=ordered,
         classes=classes,
-        good_class=_good_class(classes, good_class),
+        good_class=good,
         layout=layout,
         sha256=_data_hash(root, ordered),
         ignored=tuple(sorted(ignored)),
+        notes=tuple(notes),
     )
 
 
@@ -152,16 +212,25 @@ def _check_contradictions(samples: Sequence[Sample]) -> None:
     first: dict[str, Sample] = {}
     for sample in samples:
         other = first.setdefault(sample.sha256, sample)
-        if other.label != sample.label:
+        if other.labels != sample.labels:
+            one, two = (" and ".join(map(repr, labels)) for labels in (other.labels, sample.labels))
             raise DatasetError(
-                f"{other.path} and {sample.path} are the same file but labelled {other.label!r} and {sample.label!r}; "
-                "remove the wrong one"
+                f"{other.path} and {sample.path} are the same file but labelled {one} and {two}; remove the wrong one"
             )
+
+
+def _check_good(samples: Sequence[Sample], good: str | None) -> None:
+    for sample in samples:
+        if sample.also and good in sample.labels:
+            others = ", ".join(repr(label) for label in sample.labels if label != good)
+            raise DatasetError(f"{sample.path} is labelled {good!r} and {others} at once; remove the wrong label")
 
 
 def _data_hash(root: Path, samples: Sequence[Sample]) -> str:
     digest = hashlib.sha256()
     for sample in samples:
-        line = f"{sample.path.relative_to(root).as_posix()}\0{sample.sha256}\0{sample.label}\n"
-        digest.update(line.encode())
+        line = [sample.path.relative_to(root).as_posix(), sample.sha256, *sample.labels]
+        if sample.part is not None:
+            line += ["", sample.part]
+        digest.update(("\0".join(line) + "\n").encode())
     return digest.hexdigest()

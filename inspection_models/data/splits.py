@@ -7,12 +7,12 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from inspection_models.data.dataset import DatasetError
+from inspection_models.data.dataset import PARTS, DatasetError
 
 if TYPE_CHECKING:
-    from inspection_models.data.dataset import Dataset, Sample
+    from collections.abc import Iterable
 
-PARTS = ("train", "validation", "test")
+    from inspection_models.data.dataset import Dataset, Sample
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ def split_dataset(dataset: Dataset, *, validation: float = 0.15, test: float = 0
     _check_groups(dataset, members)
     totals = dataset.counts
     owed = [{label: share * total for label, total in totals.items()} for share in shares]
-    left = Counter(label for samples in members.values() for label in {sample.label for sample in samples})
+    left = Counter(label for samples in members.values() for label in _labels(samples))
     empty = {label: set(range(len(PARTS))) for label in dataset.classes}
     place: dict[str, int] = {}
     for group in sorted(members, key=lambda key: _rank(key, members[key], totals, seed)):
-        inside = Counter(sample.label for sample in members[group])
+        inside = Counter(label for sample in members[group] for label in sample.labels)
         rarest = min(inside, key=lambda label: (totals[label], label))
         open_parts = empty[rarest] if left[rarest] <= len(empty[rarest]) else range(len(PARTS))
         part = max(sorted(open_parts), key=lambda index: sum(n * owed[index][c] / totals[c] for c, n in inside.items()))
@@ -67,14 +67,18 @@ def split_dataset(dataset: Dataset, *, validation: float = 0.15, test: float = 0
     return Split(*parts)
 
 
+def _labels(samples: Iterable[Sample]) -> set[str]:
+    return {label for sample in samples for label in sample.labels}
+
+
 def _rank(group: str, samples: list[Sample], totals: dict[str, int], seed: int) -> tuple[int, int, str]:
-    rarest = min(totals[sample.label] for sample in samples)
+    rarest = min(totals[label] for label in _labels(samples))
     return rarest, -len(samples), hashlib.sha256(f"{seed}\0{group}".encode()).hexdigest()
 
 
 def _check_groups(dataset: Dataset, members: dict[str, list[Sample]]) -> None:
     for label in dataset.classes:
-        groups = sum(any(sample.label == label for sample in samples) for samples in members.values())
+        groups = sum(label in _labels(samples) for samples in members.values())
         if groups < len(PARTS):
             raise DatasetError(
                 f"class {label!r} has images of only {groups} independent part(s); training, validation and test need "
@@ -84,7 +88,7 @@ def _check_groups(dataset: Dataset, members: dict[str, list[Sample]]) -> None:
 
 def _check_parts(dataset: Dataset, parts: list[tuple[Sample, ...]]) -> None:
     for name, part in zip(PARTS, parts, strict=True):
-        if missing := sorted(set(dataset.classes) - {sample.label for sample in part}):
+        if missing := sorted(set(dataset.classes) - _labels(part)):
             raise DatasetError(
                 f"the {name} part gets no image of class {missing[0]!r}, because too few independent parts show it; "
                 "add images of other parts, use larger shares or leave the class out"

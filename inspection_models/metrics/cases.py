@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections import Counter, deque
 from dataclasses import dataclass
@@ -10,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
+from inspection_models.data.markings import is_marked, truth_of
 from inspection_models.images import read_image
 from inspection_models.metrics.errors import MetricError
 from inspection_models.preprocessing import Placement, resample
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from inspection_models.classifier import DefectClassifier
-    from inspection_models.data import Box, Sample
+    from inspection_models.data import Sample
     from inspection_models.preprocessing import Preprocessing
 
 GOOD, UNMARKED, MISCLASSIFIED, OVER_LIMIT = "good part", "defect not marked", "misclassified", "over the limit"
@@ -79,6 +78,7 @@ def select_samples(
 
     Raises:
         MetricError: a class that the model does not know, no image whose defect is marked, or none decided rightly.
+        DatasetError: a mask is missing, damaged or of another size than its image.
         ImageError: a file is damaged.
     """
     check_classes(classifier.classes, samples)
@@ -89,7 +89,7 @@ def select_samples(
     for sample in samples:
         if sample.label == classifier.good_class:
             left_out[GOOD] += 1
-        elif sample.mask_path is None and not _own_boxes(sample):
+        elif not is_marked(sample, sample.label):
             left_out[UNMARKED] += 1
         else:
             candidates.setdefault(sample.label, []).append(sample)
@@ -127,9 +127,15 @@ def check_classes(known: Sequence[str], samples: Sequence[Sample]) -> None:
 
 
 def prepare_case(classifier: DefectClassifier, sample: Sample) -> Case:
-    """Read a sample's image and truth. Raises `MetricError` where nothing is marked, `ImageError` for damaged files."""
+    """Read a sample's image and truth.
+
+    Raises:
+        MetricError: nothing is marked.
+        DatasetError: its mask is missing, damaged or of another size than its image.
+        ImageError: the image is damaged.
+    """
     pixels = read_image(sample.path).pixels
-    truth = truth_of(sample, (pixels.shape[0], pixels.shape[1]))
+    truth = truth_of(sample, (pixels.shape[0], pixels.shape[1]), sample.label)
     if not truth.any():
         raise MetricError(f"{sample.path}: no pixel of its defect is marked; leave the image out")
     inputs, placement = classifier.preprocessing.apply(pixels)
@@ -141,23 +147,6 @@ def prepare_case(classifier: DefectClassifier, sample: Sample) -> Case:
         placement=placement,
         defect_share=float(truth.mean()),
     )
-
-
-def truth_of(sample: Sample, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Where the defect is, bool [h, w] for an image of `size` (h, w) as read: its mask, or the boxes of its class.
-
-    A pixel of a mask marks the defect where it is not zero or, in a mask from black to white with soft edges, where it
-    is nearer to white. A mask is turned as its own EXIF orientation says, whatever the image's is.
-
-    Raises:
-        MetricError: the mask is missing, cannot be read or has another size than the image.
-    """
-    if sample.mask_path is not None:
-        return _read_mask(sample.mask_path, size)
-    truth = np.zeros(size, np.bool_)
-    for box in _own_boxes(sample):
-        truth[box.y : box.y + box.height, box.x : box.x + box.width] = True
-    return truth
 
 
 def truth_on_grid(truth: NDArray[np.bool_], preprocessing: Preprocessing) -> NDArray[np.bool_]:
@@ -177,45 +166,9 @@ def truth_on_grid(truth: NDArray[np.bool_], preprocessing: Preprocessing) -> NDA
 
 def _reason_against(classifier: DefectClassifier, sample: Sample) -> str | None:
     pixels = read_image(sample.path).pixels
-    if not truth_of(sample, (pixels.shape[0], pixels.shape[1])).any():
+    if not truth_of(sample, (pixels.shape[0], pixels.shape[1]), sample.label).any():
         return UNMARKED
     return None if classifier.predict([pixels])[0].label == sample.label else MISCLASSIFIED
-
-
-def _own_boxes(sample: Sample) -> list[Box]:
-    return [box for box in sample.boxes if box.label == sample.label]
-
-
-def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
-    try:
-        # From memory, for Pillow scrambles a turned TIFF that it maps from its file.
-        with Image.open(io.BytesIO(path.read_bytes())) as image:
-            values, mode = np.asarray(ImageOps.exif_transpose(image)), image.mode
-    except FileNotFoundError as error:
-        raise MetricError(f"{path}: the mask is missing; put it back, or leave its image out") from error
-    except MemoryError:
-        raise  # says nothing of the file
-    except Exception as error:  # a damaged file makes a decoder raise anything at all
-        raise MetricError(f"{path}: the mask cannot be read ({error}); export it again") from error
-    if values.shape[:2] != size:
-        raise MetricError(
-            f"{path}: the mask is {values.shape[1]} x {values.shape[0]} pixels and its image, as a viewer shows it, "
-            f"{size[1]} x {size[0]}; replace the wrong one"
-        )
-    channels = values.reshape(*size, -1)
-    brightest = (channels[..., :-1] if mode in ("LA", "RGBA") else channels).max(axis=2)
-    return np.asarray(brightest > _faintest(brightest, mode))
-
-
-def _faintest(values: NDArray[np.generic], mode: str) -> float:
-    """The largest value of a mask that does not mark a defect: half of the full scale where its values use that scale.
-
-    Such a mask has soft edges or the ringing of a compression about it. Others hold numbers of classes: 0 is no defect.
-    """
-    if mode in ("1", "P"):
-        return 0
-    half = (255 if values.dtype.itemsize == 1 else 65535) / 2
-    return half if float(values.max()) > half else 0
 
 
 def _check_any(chosen: set[Path], left_out: Mapping[str, int], samples: int) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from inspection_models.data import DatasetError, load_dataset
+from inspection_models.data import DatasetError, Sample, load_dataset
+from inspection_models.data.dataset import make_dataset
 from tests.inspection_models.data_files import image_folder, magnetic_tile, neu_det, real_data, write_image
 
 TILES = {
@@ -155,6 +157,24 @@ def test_empty_and_contradicting_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "pit" / "zero.jpg").write_bytes((tmp_path / "good" / "001.png").read_bytes())
     with pytest.raises(DatasetError, match=r"001\.png and .*zero\.jpg are the same file but labelled 'good' and 'pit'"):
         load_dataset(tmp_path)
+
+
+def test_several_classes_of_an_image_are_counted_and_told_apart() -> None:
+    root = Path("root")
+    one = Sample(root / "1.png", "crack", "1", "1", also=("stain",))
+    two = Sample(root / "2.png", "good", "2", "2", part="test")
+    dataset = make_dataset(root, [one, two], "csv", notes=["read in a hurry"])
+    assert dataset.classes == ("crack", "good", "stain")
+    assert dataset.counts == {"crack": 1, "good": 1, "stain": 1}
+    assert dataset.multi_label
+    assert not make_dataset(root, [two, replace(one, also=())], "csv").multi_label
+    assert dataset.notes == ("read in a hurry",)
+    lines = "1.png\0001\0crack\0stain\n2.png\0002\0good\0\0test\n"
+    assert dataset.sha256 == hashlib.sha256(lines.encode()).hexdigest()
+    with pytest.raises(DatasetError, match=r"1\.png is labelled 'good' and 'crack' at once"):
+        make_dataset(root, [replace(one, also=("good",)), two], "csv")
+    with pytest.raises(DatasetError, match="but labelled 'crack' and 'stain' and 'good'; remove"):
+        make_dataset(root, [one, replace(two, sha256="1")], "csv")
 
 
 @pytest.mark.parametrize("name", ["good", "OK", "free", "Normal", "defect-free", "no_defect", "MT_Free", "ok_front"])

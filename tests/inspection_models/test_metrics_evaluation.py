@@ -17,11 +17,11 @@ from sklearn.metrics import average_precision_score
 
 from inspection_models.attribution import METHODS, attribute
 from inspection_models.classifier import DefectClassifier
-from inspection_models.data import Box, DatasetError, Sample, load_dataset, split_dataset
+from inspection_models.data import Box, DatasetError, Sample, load_dataset, split_dataset, truth_of
 from inspection_models.images import read_image
 from inspection_models.metrics import evaluation
 from inspection_models.metrics.bootstrap import mean_interval
-from inspection_models.metrics.cases import prepare_case, select_samples, truth_of, truth_on_grid
+from inspection_models.metrics.cases import prepare_case, select_samples, truth_on_grid
 from inspection_models.metrics.controls import CONTROLS
 from inspection_models.metrics.errors import MetricError
 from inspection_models.metrics.evaluation import EvaluationSettings, evaluate_explanations, method_names
@@ -202,11 +202,11 @@ def test_masks_of_every_kind_and_boxes_of_the_class_mark_the_defect(tmp_path: Pa
         sample = Sample(tmp_path / "x.png", "crack", "", "", mask_path=tmp_path / f"{name}.png")
         assert (truth_of(sample, (20, 30)) == truth).all(), name
     boxes = (Box("crack", 10, 3, 12, 4), Box("stain", 0, 0, 30, 20))
-    assert (truth_of(Sample(tmp_path / "x.png", "crack", "", "", boxes=boxes), (20, 30)) == truth).all()
-    with pytest.raises(MetricError, match="30 x 20 pixels and its image"):
+    assert (truth_of(Sample(tmp_path / "x.png", "crack", "", "", boxes=boxes), (20, 30), "crack") == truth).all()
+    with pytest.raises(DatasetError, match="30 x 20 pixels and its image"):
         truth_of(Sample(tmp_path / "x.png", "crack", "", "", mask_path=tmp_path / "grey.png"), (30, 20))
     (tmp_path / "torn.png").write_bytes((tmp_path / "grey.png").read_bytes()[:40])
-    with pytest.raises(MetricError, match=r"torn\.png: the mask cannot be read"):
+    with pytest.raises(DatasetError, match=r"torn\.png: the mask cannot be read"):
         truth_of(Sample(tmp_path / "x.png", "crack", "", "", mask_path=tmp_path / "torn.png"), (20, 30))
 
 
@@ -238,12 +238,12 @@ def test_any_damage_to_a_mask_is_told_of(tmp_path: Path) -> None:
     length = sound.index(b"IDAT") - 4
     # Of a chunk that ends too early Pillow says SyntaxError.
     path.write_bytes(sound[:length] + (5).to_bytes(4, "big") + sound[length + 4 :])
-    with pytest.raises(MetricError, match=r"mask\.png: the mask cannot be read"):
+    with pytest.raises(DatasetError, match=r"mask\.png: the mask cannot be read"):
         truth_of(Sample(tmp_path / "x.png", "crack", "", "", mask_path=path), (20, 30))
 
 
 def test_a_mask_that_is_gone_is_told_as_missing(tmp_path: Path) -> None:
-    with pytest.raises(MetricError, match=r"mask\.png: the mask is missing; put it back, or leave its image out$"):
+    with pytest.raises(DatasetError, match=r"mask\.png: the mask is missing; put it back, or leave its image out$"):
         truth_of(Sample(tmp_path / "x.png", "crack", "", "", mask_path=tmp_path / "mask.png"), (20, 30))
 
 

@@ -76,6 +76,18 @@ def test_a_group_with_several_classes_is_not_torn() -> None:
         assert all(count == 3 for count in Counter(s.group for s in part).values())
 
 
+def test_every_class_of_images_with_several_is_everywhere() -> None:
+    samples = [
+        Sample(ROOT / str(n), "crack", str(n), str(n), also=("stain",) if n % 9 == 0 else ()) for n in range(60)
+    ] + [Sample(ROOT / f"good-{n}", "good", f"good-{n}", f"good-{n}") for n in range(60)]
+    data = make_dataset(ROOT, samples, "csv")
+    split = split_dataset(data)
+    stained = [sum("stain" in s.labels for s in part) for part in (split.train, split.validation, split.test)]
+    assert stained == [5, 1, 1]
+    with pytest.raises(DatasetError, match=r"class 'stain' has images of only 2 independent part"):
+        split_dataset(make_dataset(ROOT, [s for s in samples if not s.also] + samples[0:10:9], "csv"))
+
+
 def test_a_class_of_too_few_parts_is_refused_by_name() -> None:
     with pytest.raises(DatasetError, match=r"class 'pit' has images of only 2 independent part"):
         split_dataset(dataset({"good": [1] * 20, "pit": [5, 5]}))
