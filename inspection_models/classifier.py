@@ -6,6 +6,8 @@ import hashlib
 import os
 import shutil
 import uuid
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,8 @@ from inspection_models.model_card import (
     read_card,
 )
 from inspection_models.networks import NetworkError, build_network
+from inspection_models.preprocessing import check_pixels
+from inspection_models.tile_decisions import merge_logits, tile_engine, tile_logits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +35,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from inspection_models.attribution.engines import Engine
     from inspection_models.preprocessing import Preprocessing
+    from inspection_models.tiling import Tiling
 
 __all__ = ["DefectClassifier", "ModelError", "Prediction"]
 
@@ -96,14 +102,19 @@ class DefectClassifier:
     def predict(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
         """Decide each image by itself, in a batch of one: same image, same bits, whatever its neighbours.
 
+        A model with a tiling looks at the image's tiles, `TILE_BATCH` at a time, and decides on their merged logits.
+
         Args:
             images: uint8 [H, W, 3] RGB arrays of any sizes.
 
         Raises:
-            ImageError: an entry is not such an array.
+            ImageError: an entry is not such an array, or would take too many tiles.
             RuntimeError: the network's output is not finite.
         """
-        return [self._predict_one(image) for image in images]
+        tiling = self.card.tiling
+        if tiling is None:
+            return [self._predict_one(image) for image in images]
+        return [self._predict_tiled(image, tiling) for image in images]
 
     def decide(self, logits: NDArray[np.float32]) -> Prediction:
         """Turn the network's logits [C] into a decision.
@@ -113,12 +124,27 @@ class DefectClassifier:
         """
         return decide(self.card, logits)
 
+    @cached_property
+    def tile_engine(self) -> Engine:
+        """What computes the passes over tiles; for models that have a tiling."""
+        return tile_engine(self.network, self.preprocessing)
+
     def _predict_one(self, image: NDArray[np.uint8]) -> Prediction:
         inputs, _ = self.preprocessing.apply(image)
         device = next(self.network.parameters()).device
         with torch.inference_mode():
             logits = self.network(inputs.unsqueeze(0).to(device))[0]
         return self.decide(logits.float().cpu().numpy())
+
+    def _predict_tiled(self, image: NDArray[np.uint8], tiling: Tiling) -> Prediction:
+        check_pixels(image)
+        views = tiling.views((image.shape[0], image.shape[1]))
+        if len(views) == 1:
+            whole = self._predict_one(image)
+            return replace(whole, tile_logits=whole.logits[None])
+        logits = tile_logits(self.tile_engine, self.preprocessing, image, views)
+        good = self.classes.index(self.good_class or "")
+        return replace(self.decide(merge_logits(logits, good, self.card.activation, tiling.growth)), tile_logits=logits)
 
     def save(
         self, directory: str | Path, *, overwrite: bool = False, attachments: Mapping[str, bytes] | None = None

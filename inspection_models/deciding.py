@@ -30,6 +30,8 @@ class Prediction:
         verdict: ``good`` or ``defect`` where the model decides alone, ``review`` where a person should.
         labels: all decided classes, the most probable first: one under softmax, one or more under sigmoid.
         defect_probability: of any defect, 0 to 1; 1 where there is no good class.
+        tile_logits: float32 [T, C], the network's output on each of the image's `Tiling.views`, of which `logits` are
+            merged; None where the model has no tiling.
     """
 
     index: int
@@ -41,6 +43,7 @@ class Prediction:
     verdict: Verdict
     labels: tuple[str, ...]
     defect_probability: float
+    tile_logits: NDArray[np.float32] | None = None
 
 
 def probabilities_of(card: ModelCard, logits: NDArray[np.floating]) -> NDArray[np.float64]:

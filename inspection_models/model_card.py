@@ -13,6 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from inspection_models.decision_lines import LineOrigin, ReviewLines
 from inspection_models.preprocessing import Preprocessing
+from inspection_models.tiling import Tiling
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,6 +157,7 @@ class ModelCard:
         good_class: the class without a defect; None where every class is a defect.
         activation: ``softmax`` where an image is of one class, ``sigmoid`` where it may be of several; the good class
             then has an output of its own, of which 1 minus the probability is that of any defect.
+        tiling: how large images are cut into tiles; None shows the network every image whole. Needs a good class.
         origins: what the review lines and the decision threshold were drawn from; informative.
         training: what the weights were trained on and how; informative.
         metrics: how well the model does on parts held out; informative.
@@ -172,6 +174,7 @@ class ModelCard:
     calibration: Calibration = field(default_factory=Calibration)
     thresholds: Thresholds = field(default_factory=Thresholds)
     explanation: ExplanationSettings = field(default_factory=ExplanationSettings)
+    tiling: Tiling | None = None
     origins: tuple[LineOrigin, ...] = ()
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -194,6 +197,8 @@ class ModelCard:
         temperatures = self.calibration.class_temperatures
         if temperatures and (self.activation == "softmax" or len(temperatures) != len(self.classes)):
             raise ValueError("class_temperatures are for sigmoid, one a class; leave them empty")
+        if self.good_class is None and self.tiling is not None:
+            raise ValueError("tiles need a good class, for most of a defective image is good; set one or leave it null")
         if not self.version:
             object.__setattr__(self, "version", self.fingerprint[:12])
 
@@ -201,8 +206,8 @@ class ModelCard:
     def fingerprint(self) -> str:
         """Sha256 over the canonical JSON (RFC 8785) of all that a decision depends on.
 
-        That is weights, architecture, classes, good class, activation, preprocessing, calibration, thresholds and
-        explanation settings; not name, version, origins, training and metrics.
+        That is weights, architecture, classes, good class, activation, preprocessing, calibration, thresholds,
+        explanation settings and tiling; not name, version, origins, training and metrics.
         """
         fields = _dump(self)
         for informative in ("name", "version", "origins", "training", "metrics"):

@@ -146,11 +146,16 @@ class Preprocessing:
         Raises:
             ImageError: the pixels are not a uint8 RGB image.
         """
-        if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-            found = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
-            raise ImageError(f"an image must be a uint8 array [height, width, 3] in RGB, this is {found}")
+        check_pixels(pixels)
         fitted, placement = self.fit(pixels)
         return self.normalise(fitted), placement
+
+
+def check_pixels(pixels: NDArray[np.uint8]) -> None:
+    """Raise `ImageError` where an image is not a uint8 array [height, width, 3]."""
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        found = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
+        raise ImageError(f"an image must be a uint8 array [height, width, 3] in RGB, this is {found}")
 
 
 def resample(pixels: Pixels, size: tuple[int, int]) -> Pixels:
