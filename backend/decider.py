@@ -91,6 +91,8 @@ class Decider:
                 for name, p in zip(self._pipeline.classifier.classes, prediction.probabilities, strict=True)
             },
             is_defect=prediction.is_defect,
+            verdict=prediction.verdict,
+            labels=prediction.labels,
             masks_scored=explained.masks_scored,
             regions=[
                 decision_regions.to_record(region, one.label, one.probability)
@@ -136,6 +138,7 @@ def _model_version(card: ModelCard) -> NewModelVersion:
         fingerprint=card.fingerprint,
         classes=card.classes,
         good_class=card.good_class,
+        card=content,
         **{
             name: content[name]
             for name in ("preprocessing", "calibration", "thresholds", "explanation", "training", "metrics")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import insert, select
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
+
+    from db.records import Verdict
 
 
 def record(session: Session, new: NewDecision) -> Recorded:
@@ -86,6 +88,8 @@ def _columns(session: Session, decision_id: UUID, key: str, new: NewDecision) ->
         "logits": new.logits,
         "scores": new.scores,
         "is_defect": new.is_defect,
+        "verdict": new.verdict,
+        "labels": new.labels,
         "settings": new.settings.content,
         "settings_sha256": new.settings.sha256,
         "environment_class": new.settings.environment_class,
@@ -177,6 +181,8 @@ def _record(session: Session, row: DecisionRow, fingerprint: str, environment: A
         logits=row.logits,
         scores=row.scores,
         is_defect=row.is_defect,
+        verdict=cast("Verdict", row.verdict),
+        labels=tuple(row.labels),
         masks_scored=row.masks_scored,
         regions=row.regions,
         regions_sha256=row.regions_sha256,

@@ -65,6 +65,10 @@ class ModelVersionConflictError(DatabaseError):
     """Another model was registered under this name and version before."""
 
 
+class ModelSwitchError(DatabaseError):
+    """A model version cannot be activated, taken back, retired or reinstated as things stand; the message says why."""
+
+
 _UPGRADE = "run `inspection db upgrade`"
 _FREE_SPACE = "free disk space or raise the database's limit, then try again"
 _GRANT = "check mount, file rights and role"

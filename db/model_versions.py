@@ -84,4 +84,5 @@ def _record(row: ModelVersionRow) -> ModelVersion:
         training=row.training,
         metrics=row.metrics,
         created_at=row.created_at,
+        card=row.card,
     )

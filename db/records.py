@@ -17,7 +17,9 @@ from db.keys import canonical_sha256, decision_key, review_key
 JsonObject: TypeAlias = Mapping[str, Any]
 JsonArray: TypeAlias = Sequence[Any]
 Action: TypeAlias = Literal["created", "updated", "deleted"]
-Outcome: TypeAlias = Literal["accepted", "adjusted", "relabelled", "rejected", "missed", "skipped"]
+Outcome: TypeAlias = Literal["accepted", "adjusted", "relabelled", "rejected", "missed", "decided", "skipped"]
+Verdict: TypeAlias = Literal["good", "defect", "review"]
+ModelEventKind: TypeAlias = Literal["activated", "taken back", "retired", "reinstated"]
 JobState: TypeAlias = Literal["queued", "running", "done", "failed"]
 
 
@@ -44,6 +46,7 @@ class NewModelVersion:
         good_class: the class without a defect; None where every class is a defect.
         training: what it was trained on and how.
         metrics: how well it did on held-out images.
+        card: all that its `model.json` says; None for versions registered before it was kept.
     """
 
     name: str
@@ -59,6 +62,7 @@ class NewModelVersion:
     explanation: JsonObject
     training: JsonObject = field(default_factory=dict)
     metrics: JsonObject = field(default_factory=dict)
+    card: JsonObject | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +71,52 @@ class ModelVersion(NewModelVersion):
 
     model_version_id: UUID
     created_at: datetime
+
+
+@dataclass(frozen=True)
+class ModelScope:
+    """Where a model version is used: one Label Studio project, or the whole desk.
+
+    Attributes:
+        instance: base URL of the Label Studio; None for the desk.
+        project_id: its number there; None for the desk.
+
+    Raises:
+        ValueError: one of the two without the other.
+    """
+
+    instance: str | None = None
+    project_id: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.instance is None) != (self.project_id is None):
+            raise ValueError("a project is named by its Label Studio and its number together")
+
+    def __str__(self) -> str:
+        return "the desk" if self.project_id is None else f"project {self.project_id}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEvent:
+    """A switch of the model in use, or the end of a model version's use.
+
+    Attributes:
+        number: the order in which events came about, from 1.
+        model_version_id: what the event leads to; None where the scope has no version of its own any more.
+        undoes_event_id: the activation taken back.
+        actor: who did it, as the operating system names them.
+        note: why, where it was said.
+    """
+
+    model_event_id: UUID
+    number: int
+    kind: ModelEventKind
+    model_version_id: UUID | None
+    scope: ModelScope
+    undoes_event_id: UUID | None
+    actor: str
+    note: str | None
+    occurred_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,12 +232,16 @@ class NewDecision:
         probability: of the predicted class, in [0, 1].
         logits: float32 little-endian, one a class in the model's order.
         scores: probability by class name.
+        is_defect: whether the predicted class is another than the good one.
+        verdict: "review" where the model does not decide alone; then `predicted_class` is what it finds most probable.
+        labels: the decided classes, the predicted one among them; several where a model can decide several.
         regions: of all explained classes, in the image's pixels.
         timings_ms: milliseconds by step.
         explanations: by rank.
 
     Raises:
-        ValueError: the logits are no whole number of float32, or not one a class.
+        ValueError: the logits are no whole number of float32, or not one a class; verdict, labels and predicted class
+            contradict each other.
     """
 
     image_sha256: str
@@ -204,6 +258,8 @@ class NewDecision:
     logits: bytes
     scores: JsonObject
     is_defect: bool
+    verdict: Verdict
+    labels: tuple[str, ...]
     masks_scored: int
     regions: JsonArray
     timings_ms: JsonObject
@@ -214,6 +270,10 @@ class NewDecision:
     def __post_init__(self) -> None:
         if len(self.logits) != 4 * len(self.scores):
             raise ValueError(f"{len(self.logits)} bytes of float32 logits for {len(self.scores)} classes")
+        if self.verdict != "review" and (self.verdict == "defect") != self.is_defect:
+            raise ValueError(f"the verdict {self.verdict!r} contradicts the class {self.predicted_class!r}")
+        if self.verdict != "review" and self.predicted_class not in self.labels:
+            raise ValueError(f"the decided classes {list(self.labels)} lack {self.predicted_class!r}")
 
     @property
     def key(self) -> str:
@@ -307,6 +367,8 @@ class NewReview:
     Attributes:
         decision_id, prediction_id: what was judged; None where nothing was predicted.
         outcome: None only for a deletion, or where nothing was predicted.
+        label_final: the class the inspector decided; None where there is none, or more than one.
+        labels_final: all classes the inspector decided; None where there is no verdict, or it was not kept yet.
         regions_final: the inspector's regions.
         region_changes: what became of each predicted region, and which are new.
         mean_iou: over matched regions, in [0, 1]; None where there is none to match.
@@ -330,6 +392,7 @@ class NewReview:
     outcome: Outcome | None = None
     label_predicted: str | None = None
     label_final: str | None = None
+    labels_final: tuple[str, ...] | None = None
     regions_final: JsonArray | None = None
     region_changes: JsonArray | None = None
     mean_iou: float | None = None

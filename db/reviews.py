@@ -100,6 +100,7 @@ def _record(row: ReviewRow) -> Review:
         outcome=cast("Outcome | None", row.outcome),
         label_predicted=row.label_predicted,
         label_final=row.label_final,
+        labels_final=None if row.labels_final is None else tuple(row.labels_final),
         regions_final=row.regions_final,
         region_changes=row.region_changes,
         mean_iou=row.mean_iou,

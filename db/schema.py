@@ -26,7 +26,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from db.types import CanonicalJson, FreeText, UtcDateTime
 
-OUTCOMES = ("accepted", "adjusted", "relabelled", "rejected", "missed", "skipped")
+OUTCOMES = ("accepted", "adjusted", "relabelled", "rejected", "missed", "decided", "skipped")
+VERDICTS = ("good", "defect", "review")
+MODEL_EVENTS = ("activated", "taken back", "retired", "reinstated")
 ACTIONS = ("created", "updated", "deleted")
 JOB_STATES = ("queued", "running", "done", "failed")
 _SHA256 = String(64)
@@ -91,6 +93,53 @@ class ModelVersionRow(Base):
     training: Mapped[Any] = mapped_column(CanonicalJson)
     metrics: Mapped[Any] = mapped_column(CanonicalJson)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    card: Mapped[Any | None] = mapped_column(CanonicalJson)
+
+
+class ModelLocationRow(Base):
+    """A directory that a model version was read from, so that it can be read again."""
+
+    __tablename__ = "model_location"
+    __table_args__ = (UniqueConstraint("model_version_id", "directory"),)
+
+    model_location_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    model_version_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("model_version.model_version_id"))
+    directory: Mapped[str] = mapped_column(FreeText)
+    recorded_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class ModelEventRow(Base):
+    """A switch of the model in use, or the end of a model version's use.
+
+    `model_version_id` is what the event leads to: NULL where taking an activation back leaves the scope without a
+    version of its own. `instance` and `project_id` name a Label Studio project; both NULL stand for the whole desk.
+    `number` is the order in which the events came about.
+    """
+
+    __tablename__ = "model_event"
+    __table_args__ = (
+        UniqueConstraint("number"),
+        UniqueConstraint("undoes_event_id"),
+        _is_one_of("kind", MODEL_EVENTS),
+        CheckConstraint("number >= 1", name="number_range"),
+        CheckConstraint("(instance IS NULL) = (project_id IS NULL)", name="scope_whole"),
+        CheckConstraint("kind IN ('activated', 'taken back') OR instance IS NULL", name="scope_of_switches_only"),
+        CheckConstraint("kind = 'taken back' OR model_version_id IS NOT NULL", name="version_stated"),
+        CheckConstraint("(kind = 'taken back') = (undoes_event_id IS NOT NULL)", name="undoes_when_taken_back"),
+        Index(None, "instance", "project_id", "number"),
+        Index(None, "model_version_id"),
+    )
+
+    model_event_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger)
+    kind: Mapped[str] = mapped_column(String(16))
+    model_version_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("model_version.model_version_id"))
+    instance: Mapped[str | None] = mapped_column(Text)
+    project_id: Mapped[int | None] = mapped_column(BigInteger)
+    undoes_event_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("model_event.model_event_id"))
+    actor: Mapped[str] = mapped_column(FreeText)
+    note: Mapped[str | None] = mapped_column(FreeText)
+    occurred_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class DecisionRow(Base):
@@ -110,6 +159,8 @@ class DecisionRow(Base):
         CheckConstraint("length(logits) > 0 AND length(logits) % 4 = 0", name="logits_float32"),
         CheckConstraint("masks_scored >= 0", name="masks_scored_range"),
         CheckConstraint("started_at <= finished_at", name="times_in_order"),
+        _is_one_of("verdict", VERDICTS),
+        CheckConstraint("verdict = 'review' OR (verdict = 'defect') = is_defect", name="verdict_fits"),
         Index(None, "image_sha256"),
         Index(None, "model_version_id", "finished_at"),
         Index(None, "finished_at"),
@@ -141,6 +192,9 @@ class DecisionRow(Base):
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime] = mapped_column(UtcDateTime)
     recorded_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    # Defaults, as a column can only be added to recorded rows with one. What states no verdict is left to a person.
+    verdict: Mapped[str] = mapped_column(String(16), server_default="review")
+    labels: Mapped[Any] = mapped_column(CanonicalJson, server_default="[]")
 
 
 class AttributionMapRow(Base):
@@ -299,6 +353,7 @@ class ReviewRow(Base):
     annotation_updated_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     payload_sha256: Mapped[str] = mapped_column(_SHA256)
     received_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    labels_final: Mapped[Any | None] = mapped_column(CanonicalJson)
 
 
 class JobRow(Base):

@@ -98,6 +98,7 @@ def test_a_task_is_answered_and_the_decision_with_its_evidence_recorded(client: 
         assert sent is not None
         decision = decisions.find(session, sent.decision_id)
     assert decision is not None
+    assert (decision.verdict, decision.labels) == ("defect", ("crack",))
     assert sent.result == answer["result"]
     assert sent.part_serial == "P-77"
     assert str(decision.decision_id) in regions[0]["meta"]["text"][0]

@@ -46,6 +46,7 @@ def model(**changes: Any) -> NewModelVersion:
         "explanation": {"method": "sise", "mu": 0.0},
         "training": {"images": 1200, "seed": 7},
         "metrics": {"balanced_accuracy": 0.97},
+        "card": {"name": "steel", "activation": "softmax"},
     }
     return NewModelVersion(**{**fields, **changes})
 
@@ -97,6 +98,8 @@ def decision(image: str = "image", **changes: Any) -> NewDecision:
         "logits": floats(-1.5, 3.25, 0.1),
         "scores": {"good": 0.05, "scratch": 0.9300000071525574, "pit": 0.02},
         "is_defect": True,
+        "verdict": "defect",
+        "labels": ("scratch",),
         "masks_scored": 34,
         "regions": [{"polygon": [[1.5, 2.25], [10.5, 2.25], [6.0, 9.75]], "evidence": 0.8, "label": "scratch"}],
         "timings_ms": {"decode": 3.5, "classify": 20.25, "attribute": 900.125},
@@ -134,6 +137,7 @@ def review(**changes: Any) -> NewReview:
         "outcome": "accepted",
         "label_predicted": "scratch",
         "label_final": "scratch",
+        "labels_final": ("scratch",),
         "regions_final": [{"id": "r1", "type": "polygonlabels", "value": {"points": [[10.5, 20], [30, 20], [20, 40]]}}],
         "region_changes": [{"change": "kept", "iou": 1.0}],
         "mean_iou": 1.0,

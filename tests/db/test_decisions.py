@@ -54,7 +54,9 @@ def test_everything_comes_back(database: Database, registered_model: Recorded) -
 
 
 def test_a_decision_without_explanation_or_regions_comes_back(database: Database) -> None:
-    new = samples.decision(explanations=(), regions=[], is_defect=False, settings=samples.settings(seed=3))
+    new = samples.decision(
+        explanations=(), regions=[], is_defect=False, verdict="good", settings=samples.settings(seed=3)
+    )
     found = find(database, record(database, new))
     assert (found.explanations, found.regions, found.settings) == ((), [], new.settings)
 

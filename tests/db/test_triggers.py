@@ -8,7 +8,19 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import Integer, create_engine, text
 
-from db import actors, decisions, failures, jobs, migrate, model_versions, predictions, reviews, triggers
+from db import (
+    actors,
+    decisions,
+    failures,
+    jobs,
+    migrate,
+    model_events,
+    model_locations,
+    model_versions,
+    predictions,
+    reviews,
+    triggers,
+)
 from db.check import check
 from db.engine import Database
 from db.errors import AppendOnlyError
@@ -21,7 +33,9 @@ from tests.db import samples
 def filled(database: Database) -> Iterator[Database]:
     """A row in every table."""
     with database.write() as session:
-        model_versions.register(session, samples.model())
+        model = model_versions.register(session, samples.model())
+        model_locations.record(session, samples.model().fingerprint, "/models/steel")
+        model_events.activate(session, model.id, model_events.DESK, actor="ada")
         decision = decisions.record(session, samples.decision())
         prediction = predictions.record(session, samples.prediction(decision.id))
         actor = actors.pseudonym(session, instance=samples.INSTANCE, ls_user_id=1)

@@ -8,7 +8,7 @@ from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier, Event
 
-from db import actors, decisions, failures, jobs, migrate, reviews
+from db import actors, decisions, failures, jobs, migrate, model_events, model_versions, reviews
 from db.engine import Database
 from db.records import NewFailure
 from tests.db import samples
@@ -36,6 +36,28 @@ def record_decisions(url: str, barrier: Barrier, answers: Queue[tuple[str, bool]
         answers.put((f"decision {number} {decision.id}", decision.is_new))
         answers.put((f"review {number} {review.id}", review.is_new))
     database.close()
+
+
+def activate_in_turn(url: str, actor: str, barrier: Barrier, rounds: int) -> None:
+    """Switch the desk to and fro between the registered versions, in step with the others."""
+    database = Database(url)
+    with database.read() as session:
+        versions = [one.model_version_id for one in model_versions.everything(session)]
+    for turn in range(rounds):
+        barrier.wait(60)
+        with database.write() as session:
+            model_events.activate(session, versions[turn % len(versions)], model_events.DESK, actor=actor)
+    database.close()
+
+
+def die_before_activation(url: str, is_ready: Event) -> None:
+    """Activate a version, but never get to the commit."""
+    database = Database(url)
+    with database.write() as session:
+        version = model_versions.everything(session)[0].model_version_id
+        model_events.activate(session, version, model_events.DESK, actor="doomed")
+        is_ready.set()
+        time.sleep(600)
 
 
 def die_before_commit(url: str, lease: timedelta, is_ready: Event) -> None:
