@@ -58,17 +58,28 @@ def merge_logits(logits: NDArray[np.float32], good: int, activation: str, growth
     class, z_d - z_g, and the image has the largest of all tiles; the good class stands at 0. "sigmoid": classes do not
     exclude each other; each defect class has its largest logit, the good class its smallest.
 
-    The largest of T margins is larger by chance, too: all the margins are lowered against the good class by
-    `growth` x ln T, which was fitted to whole images.
+    Before that the tiles are lowered as `handicapped` says.
     """
     if len(logits) == 1:
         return np.asarray(logits[0])
-    handicap = growth * math.log(len(logits))
-    exact = logits.astype(np.float64)
-    if activation == "softmax":
-        merged = (exact - exact[:, [good]]).max(axis=0)
-        merged[good] = handicap
-    else:
-        merged = exact.max(axis=0) - handicap
-        merged[good] = exact[:, good].min() + handicap
+    lowered = handicapped(logits, good, activation, growth)
+    merged = lowered.max(axis=0)
+    merged[good] = lowered[:, good].min()
     return np.asarray(merged, np.float32)
+
+
+def handicapped(logits: NDArray[np.float32], good: int, activation: str, growth: float) -> NDArray[np.float64]:
+    """Logits [T, C] of an image's tiles as they count for the image: with less said for defects, the more tiles.
+
+    The largest of T margins is larger by chance, too. So the margin of every defect class over the good class (under
+    "sigmoid", where there are no margins, every defect's logit and the good class's reversed) is lowered by
+    `growth` x ln T, which was fitted to whole images. Under "softmax" the good class is put at 0.
+    """
+    exact = logits.astype(np.float64)
+    handicap = growth * math.log(len(logits))
+    raised = handicap
+    if activation == "softmax":
+        exact, raised = exact - exact[:, [good]], 0.0
+    lowered = exact - handicap
+    lowered[:, good] = exact[:, good] + raised
+    return lowered

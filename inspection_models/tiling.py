@@ -43,6 +43,12 @@ class Tile:
         """The column after its last one."""
         return self.left + self.width
 
+    def meets(self, other: Tile) -> bool:
+        """Whether the two share a pixel."""
+        return (
+            self.top < other.bottom and other.top < self.bottom and self.left < other.right and other.left < self.right
+        )
+
     def cut(self, values: NDArray[Value]) -> NDArray[Value]:
         """Its part of [H, W, ...], without a copy."""
         return values[self.top : self.bottom, self.left : self.right]
@@ -54,7 +60,8 @@ class Tiling:
 
     Attributes:
         size: (height, width) of a tile in image pixels; it is brought to the network's input as a whole image would be.
-        overlap: pixels that neighbouring tiles share at least; at most half of the size.
+        overlap: pixels that neighbouring tiles share at least: from an eighth, lest their maps meet in a seam, to half
+            of a tile's shorter side.
         overview: whether the whole image is looked at, too, as one more tile: for defects larger than a tile.
         growth: by how many logits the largest margin of many tiles grows by chance with the natural logarithm of their
             number; see `tile_decisions.merge_logits`.
@@ -68,8 +75,10 @@ class Tiling:
     def __post_init__(self) -> None:
         if min(self.size) < 32:
             raise ValueError(f"tiles of {self.size} pixels are too small; height and width must be at least 32")
-        if not 0 <= self.overlap <= min(self.size) // 2:
-            raise ValueError(f"tiles of {self.size} pixels cannot share {self.overlap}; at most half of a side")
+        if not min(self.size) // 8 <= self.overlap <= min(self.size) // 2:
+            raise ValueError(
+                f"tiles of {self.size} pixels share {self.overlap}; it must be from an eighth to half of a side"
+            )
         if not math.isfinite(self.growth):
             raise ValueError(f"the growth of margins is {self.growth}; it must be a number")
 

@@ -149,9 +149,9 @@ def test_tiles_get_the_logits_that_they_have_by_themselves(count: int) -> None:
 
 def test_an_image_beyond_all_bounds_is_refused_with_what_to_do() -> None:
     with pytest.raises(ImageError, match="shrink it"):
-        classifier(Tiling((32, 32), 0)).predict([np.zeros((4000, 4000, 3), np.uint8)])
+        classifier(Tiling((32, 32), 4)).predict([np.zeros((4000, 4000, 3), np.uint8)])
     with pytest.raises(ImageError, match="uint8"):
-        classifier(Tiling((32, 32), 0)).predict([np.zeros((40, 40), np.uint8)])
+        classifier(Tiling((32, 32), 4)).predict([np.zeros((40, 40), np.uint8)])
 
 
 def test_tiling_is_part_of_what_a_model_is() -> None:
