@@ -14,6 +14,7 @@ from db import decisions, model_versions
 from db.records import DecisionSettings, Explanation, NewDecision, NewModelVersion, VisualizationMap
 from inspection_models.environment import environment
 from inspection_models.model_card import ModelCard
+from inspection_models.tile_decisions import TILE_BATCH
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -113,15 +114,15 @@ def _settings(pipeline: DecisionPipeline, surroundings: dict[str, Any]) -> Decis
         method=card.explanation.method,
         explanation=pipeline.explanation_record,
         thresholds=content["thresholds"],
-        batch_shape=(1, 3, *card.preprocessing.size),
-        environment_class=_environment_class(surroundings, pipeline.explanation_options.get("engine")),
+        batch_shape=(1 if card.tiling is None else TILE_BATCH, 3, *card.preprocessing.size),
+        environment_class=_environment_class(surroundings, pipeline.engines),
     )
 
 
-def _environment_class(surroundings: dict[str, Any], engine: str | None) -> str:
+def _environment_class(surroundings: dict[str, Any], engines: frozenset[str]) -> str:
     """Machines on which the same bits are expected: the same runtimes, one kind of processor, as many threads."""
     flags = "+".join(surroundings["cpu"]["flags"])
-    runtime = f"onnxruntime {surroundings['packages']['onnxruntime']}/" if engine == "onnxruntime" else ""
+    runtime = f"onnxruntime {surroundings['packages']['onnxruntime']}/" if "onnxruntime" in engines else ""
     return (
         f"{surroundings['machine']}({flags})/{surroundings['device']}/torch {surroundings['torch_build']}/{runtime}"
         f"{surroundings['torch_threads']} threads"
@@ -147,26 +148,28 @@ def _model_version(card: ModelCard) -> NewModelVersion:
 
 
 def _explanation(rank: int, explained: ClassExplanation) -> Explanation:
-    attribution = explained.attribution
-    rendered = np.asarray(attribution.map[0])
+    attribution, tiles = explained.attribution, explained.tiles
+    # The map on the grid where it was made; of tiles that is the stitched one.
+    rendered = np.asarray(attribution.map[0]) if tiles is None else explained.attribution_map
     return Explanation(
         class_name=explained.label,
         rank=rank,
         height=rendered.shape[0],
         width=rendered.shape[1],
-        masks_scored=int(attribution.masks_scored[0]),
+        masks_scored=explained.masks_scored,
         map_sha256=hashlib.sha256(_little_endian(rendered)).hexdigest(),
         visualization_maps=tuple(
             VisualizationMap(
                 block_index=index,
                 block_name=block.name,
                 channels=block.channels,
-                height=grid.shape[1],
-                width=grid.shape[2],
-                grid=_little_endian(np.asarray(grid[0])),
+                height=grids.shape[0] * grids.shape[1],
+                width=grids.shape[2],
+                grid=_little_endian(np.asarray(grids)),
             )
-            for index, (block, grid) in enumerate(zip(attribution.blocks, attribution.block_grids, strict=True))
+            for index, (block, grids) in enumerate(zip(attribution.blocks, attribution.block_grids, strict=True))
         ),
+        tiles=None if tiles is None else tiles.to_dict(),
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from inspection_models.attribution import Attribution, attribute, recorded_setti
 from inspection_models.images import DecodedImage, decode_image
 from inspection_models.model_card import RegionThresholds
 from inspection_models.regions import Region, regions
+from inspection_models.stitching import enlarged
+from inspection_models.tile_explanations import MOST_EXPLAINED, WORTH_EXPLAINING, explain_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from inspection_models.classifier import DefectClassifier, Prediction
+    from inspection_models.tile_explanations import ExplainedTiles, TiledExplanation
 
 # A defect class this probable is explained beside the predicted one, so that a doubtful part shows both reasons.
 _WORTH_EXPLAINING = 0.10
@@ -39,9 +43,11 @@ class ClassExplanation:
     Attributes:
         label: the class explained.
         probability: its calibrated probability.
-        attribution: the maps in the network's pixels, a batch of one.
-        attribution_map: float32 [H, W] in [0, 1], in the image's pixels.
+        attribution: the maps in the network's pixels: a batch of one, or of the explained tiles.
+        attribution_map: float32 [H, W] in [0, 1], in the image's pixels; of an image above `stitching.MAP_PIXELS` that
+            was looked at in tiles, in cells of several pixels.
         regions: connected areas of the map above the model's region threshold; empty for the good class.
+        tiles: the tiles that the map was stitched from; None where the image was looked at whole.
     """
 
     label: str
@@ -49,6 +55,25 @@ class ClassExplanation:
     attribution: Attribution
     attribution_map: NDArray[np.float32]
     regions: tuple[Region, ...]
+    tiles: ExplainedTiles | None = None
+
+    @property
+    def masks_scored(self) -> int:
+        """Masks scored for this explanation, with those that it shares with others of a whole image."""
+        return int(self.attribution.masks_scored.sum())
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """What was found for one class, before regions are cut out; as in `ClassExplanation`."""
+
+    attribution: Attribution
+    map: NDArray[np.float32]
+    tiles: ExplainedTiles | None = None
+
+    @classmethod
+    def of_tiles(cls, explanation: TiledExplanation) -> _Evidence:
+        return cls(explanation.attribution, explanation.attribution_map, explanation.tiles)
 
 
 @dataclass(frozen=True)
@@ -70,14 +95,17 @@ class ExplainedImage:
     @property
     def masks_scored(self) -> int:
         """Masks scored for all explanations together; those that several of them use are counted once."""
-        return int(self.explanations[0].attribution.masks_scored[0]) if self.explanations else 0
+        if self.explanations and self.explanations[0].tiles is None:
+            return self.explanations[0].masks_scored
+        return sum(one.masks_scored for one in self.explanations)
 
 
 class DecisionPipeline:
     """Decode, classify, attribute and cut out regions, in this order.
 
     `explanation_options` are those of the model's own attribution method, with nothing left to a default;
-    `explanation_record` is what a decision's record says of them.
+    `explanation_record` is what a decision's record says of them, and of the tiles that large images are cut into;
+    `engines` compute the forward passes, by name.
 
     One image is worked on at a time: two at once would only share the same cores, and the batch shape of every forward
     pass stays what the record says it was.
@@ -92,6 +120,16 @@ class DecisionPipeline:
             classifier.network, classifier.preprocessing.size, own.method, own.options
         )
         self.explanation_record = recorded_settings(own.method, self.explanation_options)
+        self.engines = frozenset({str(self.explanation_options.get("engine", "torch"))})
+        if classifier.card.tiling is not None:
+            engine = classifier.tile_engine.name
+            self.engines |= {engine}
+            self.explanation_record["tiling"] = {
+                **asdict(classifier.card.tiling),
+                "engine": engine,
+                "most_explained": MOST_EXPLAINED,
+                "worth_explaining": WORTH_EXPLAINING,
+            }
 
     def explain(
         self,
@@ -125,11 +163,11 @@ class DecisionPipeline:
                 classes = (prediction.label,)
             chosen = self._worth_explaining(prediction) if classes is None else tuple(classes)
             with _timed(timings, "attribute"):
-                attributions = self._attribute(image.pixels, chosen, method)
+                found = self._attribute(image.pixels, prediction, chosen, method)
             with _timed(timings, "regions"):
                 explanations = tuple(
-                    self._explanation(image, prediction, label, attribution)
-                    for label, attribution in zip(chosen, attributions, strict=True)
+                    self._explanation(image, prediction, label, evidence)
+                    for label, evidence in zip(chosen, found, strict=True)
                 )
         return ExplainedImage(image, prediction, explanations, MappingProxyType(timings))
 
@@ -148,13 +186,22 @@ class DecisionPipeline:
         others = [label for _, label in sorted(defects, reverse=True)]
         return (prediction.label, *others) if prediction.is_defect else tuple(others)
 
-    def _attribute(self, pixels: NDArray[np.uint8], labels: Sequence[str], method: str | None) -> list[Attribution]:
-        tensor, _ = self.classifier.preprocessing.apply(pixels)  # (3, H, W)
+    def _attribute(
+        self, pixels: NDArray[np.uint8], prediction: Prediction, labels: Sequence[str], method: str | None
+    ) -> list[_Evidence]:
         own = self.classifier.explanation
         # Another method than the model's own does not know the model's options.
         options = self.explanation_options if method in (None, own.method) else {}
         if not labels:
             return []
+        if prediction.tile_logits is not None and len(prediction.tile_logits) > 1:
+            return [
+                _Evidence.of_tiles(
+                    explain_tiles(self.classifier, pixels, prediction, label, method or own.method, options)
+                )
+                for label in labels
+            ]
+        tensor, placement = self.classifier.preprocessing.apply(pixels)  # (3, H, W)
         together = attribute(
             self.classifier.network,
             tensor.unsqueeze(0),
@@ -163,23 +210,29 @@ class DecisionPipeline:
             activation=self.classifier.card.activation,
             **options,
         )
-        return [together.of_target(place) for place in range(len(labels))]
+        found = [together.of_target(place) for place in range(len(labels))]
+        return [_Evidence(one, placement.map_to_image(np.asarray(one.map[0]))) for one in found]
 
     def _explanation(
-        self, image: DecodedImage, prediction: Prediction, label: str, attribution: Attribution
+        self, image: DecodedImage, prediction: Prediction, label: str, evidence: _Evidence
     ) -> ClassExplanation:
-        height, width = image.pixels.shape[:2]
-        placement = self.classifier.preprocessing.placement((height, width))
-        attribution_map = placement.map_to_image(np.asarray(attribution.map[0]))
+        size = (image.pixels.shape[0], image.pixels.shape[1])
         is_good = label == self.classifier.good_class
-        own, used = self.classifier.explanation.method, attribution.settings["method"]
+        own, used = self.classifier.explanation.method, evidence.attribution.settings["method"]
         # The model's threshold was chosen for the maps of its own method.
         threshold = self.classifier.thresholds.region
         if used != own:
             threshold = replace(threshold, relative=RegionThresholds.usual(used).relative)
-        found = () if is_good else regions(attribution_map, threshold.relative, minimum_area=threshold.minimum_area)
+        if evidence.tiles is not None:
+            # What is a speck, is so in what the network saw at once.
+            tile = evidence.tiles.shown[0].tile
+            share = min(1.0, tile.height * tile.width / math.prod(size))
+            threshold = replace(threshold, minimum_area=threshold.minimum_area * share)
+        found = () if is_good else regions(evidence.map, threshold.relative, minimum_area=threshold.minimum_area)
         probability = float(prediction.probabilities[self.classifier.classes.index(label)])
-        return ClassExplanation(label, probability, attribution, attribution_map, found)
+        if evidence.tiles is not None:
+            found = tuple(enlarged(region, size) for region in found)
+        return ClassExplanation(label, probability, evidence.attribution, evidence.map, found, evidence.tiles)
 
 
 @contextmanager

@@ -114,6 +114,7 @@ def _insert_maps(session: Session, decision_id: UUID, new: NewDecision) -> None:
             "width": explanation.width,
             "masks_scored": explanation.masks_scored,
             "sha256": explanation.map_sha256,
+            "tiles": explanation.tiles,
         }
         for explanation in new.explanations
     ]
@@ -222,6 +223,7 @@ def _explanations(session: Session, decision_id: UUID) -> tuple[Explanation, ...
             width=fusion.width,
             masks_scored=fusion.masks_scored,
             map_sha256=fusion.sha256,
+            tiles=fusion.tiles,
             visualization_maps=tuple(maps.get(fusion.class_name, ())),
         )
         for fusion in fusions

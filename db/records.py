@@ -157,7 +157,11 @@ class Explanation:
         masks_scored: attribution masks the network was asked about.
         map_sha256: of the attribution map's float32 little-endian bytes. The map can be made again from the
             visualization maps; the hash tells whether it came out the same.
-        visualization_maps: shallow to deep; empty for methods that have none.
+        visualization_maps: shallow to deep; empty for methods that have none. Of K tiles, their grids one below the
+            other: `K * height` rows.
+        tiles: of a map stitched from tiles, in the order of their grids: `shown`, each with `top`, `left`, `height`,
+            `width` in image pixels and the `probability` that it gives the class; `worthy`, how many were probable
+            enough; `looked_at`, how many there are. None where the image was looked at whole.
     """
 
     class_name: str
@@ -167,6 +171,7 @@ class Explanation:
     masks_scored: int
     map_sha256: str
     visualization_maps: tuple[VisualizationMap, ...] = ()
+    tiles: JsonObject | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +182,7 @@ class DecisionSettings:
         method: attribution method.
         explanation: the method's options.
         thresholds: those used for verdict and regions.
-        batch_shape: of the forward pass, (N, 3, H, W): another shape gives other bits.
+        batch_shape: of the forward pass over an image or its tiles, (N, 3, H, W): another shape gives other bits.
         seed: of what is random; None where nothing is.
         environment_class: names machines on which the same bits are expected.
     """

@@ -198,7 +198,11 @@ class DecisionRow(Base):
 
 
 class AttributionMapRow(Base):
-    """The fusion for one class of a decision: its hash. The evidence itself is the visualization maps."""
+    """The fusion for one class of a decision: its hash. The evidence itself is the visualization maps.
+
+    `tiles` says where the tiles lie that it was stitched from; null where the image was looked at whole. Then each
+    visualization map holds the tiles' grids one below the other.
+    """
 
     __tablename__ = "attribution_map"
     __table_args__ = (
@@ -216,6 +220,7 @@ class AttributionMapRow(Base):
     width: Mapped[int] = mapped_column(Integer)
     masks_scored: Mapped[int] = mapped_column(Integer)
     sha256: Mapped[str] = mapped_column(_SHA256)
+    tiles: Mapped[Any | None] = mapped_column(CanonicalJson)
 
 
 class VisualizationMapRow(Base):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,19 +30,40 @@ WORTH_EXPLAINING = 0.10
 
 
 @dataclass(frozen=True)
+class ExplainedTiles:
+    """Which of an image's tiles its map was stitched from.
+
+    Attributes:
+        shown: those explained, in the order of the attribution's batch, the most probable first.
+        worthy: how many were probable enough; more than are shown where it is above `MOST_EXPLAINED`.
+        looked_at: how many the image has, its overview among them.
+    """
+
+    shown: tuple[ExplainedTile, ...]
+    worthy: int
+    looked_at: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON: `shown`, each with top, left, height, width and probability, and the two counts."""
+        return {
+            "shown": [{**asdict(one.tile), "probability": one.probability} for one in self.shown],
+            "worthy": self.worthy,
+            "looked_at": self.looked_at,
+        }
+
+
+@dataclass(frozen=True)
 class TiledExplanation:
     """Why a large image is, or might be, of one class.
 
     Attributes:
-        attribution: of the K explained views, in the network's pixels, [K, ...].
-        explained: where they lie and how probable each finds the class, the most probable first.
-        worthy: how many tiles there were to explain; more than K where it is above `MOST_EXPLAINED`.
+        attribution: of the K explained tiles, in the network's pixels, [K, ...].
+        tiles: where they lie.
         attribution_map: float32 [h, w] in [0, 1], of `stitching.map_size`.
     """
 
     attribution: Attribution
-    explained: tuple[ExplainedTile, ...]
-    worthy: int
+    tiles: ExplainedTiles
     attribution_map: NDArray[np.float32]
 
 
@@ -80,7 +101,7 @@ def explain_tiles(
     )
     explained = tuple(ExplainedTile(views[place], float(probabilities[place])) for place in chosen)
     stitched = stitch(np.asarray(attribution.map), explained, tiling, classifier.preprocessing, size)
-    return TiledExplanation(attribution, explained, worthy, stitched)
+    return TiledExplanation(attribution, ExplainedTiles(explained, worthy, len(views)), stitched)
 
 
 def tile_probabilities(classifier: DefectClassifier, logits: NDArray[np.float32]) -> NDArray[np.float64]:

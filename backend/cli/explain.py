@@ -90,7 +90,7 @@ def _explain_one(
         title=f"{image.name}: {explained.prediction.label} ({explained.prediction.probability:.1%})",
         footnote=(
             f"{version.name} {version.version} · {first.attribution.settings['method']} · "
-            f"{_masks(first)}percentages: share of the evidence inside a region"
+            f"{_masks(first)}{_tiles(first)}percentages: share of the evidence inside a region"
         ),
     )
     (out / f"{image.stem}.overlay.png").write_bytes(draw_overlay(content))
@@ -98,13 +98,20 @@ def _explain_one(
 
 
 def _masks(explanation: ClassExplanation) -> str:
-    count = int(explanation.attribution.masks_scored[0])
+    count = explanation.masks_scored
     return f"{count} masks · " if count else ""
+
+
+def _tiles(explanation: ClassExplanation) -> str:
+    tiles = explanation.tiles
+    return "" if tiles is None else f"{len(tiles.shown)} of {tiles.looked_at} tiles explained · "
 
 
 def _record(
     pipeline: DecisionPipeline, image: Path, explained: ExplainedImage, explanation: ClassExplanation
 ) -> dict[str, Any]:
+    from inspection_models.stitching import map_step  # noqa: PLC0415
+
     classifier, prediction = pipeline.classifier, explained.prediction
     height, width = explained.image.pixels.shape[:2]
     return {
@@ -137,8 +144,11 @@ def _record(
             "blocks": [
                 {"name": b.name, "channels": b.channels, "size": list(b.size)} for b in explanation.attribution.blocks
             ],
-            "masks_scored": int(explanation.attribution.masks_scored[0]),
+            "masks_scored": explanation.masks_scored,
         },
+        # Without tiles the image was looked at whole; a map's cell is so many image pixels wide and high.
+        "tiles": None if explanation.tiles is None else explanation.tiles.to_dict(),
+        "map_step": 1 if explanation.tiles is None else map_step((height, width)),
         "timings_ms": dict(explained.timings_ms),
     }
 

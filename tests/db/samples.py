@@ -82,6 +82,13 @@ def explanation(class_name: str = "scratch", rank: int = 1, **changes: Any) -> E
     return Explanation(**{**fields, **changes})
 
 
+TILES = {
+    "shown": [{"top": 0, "left": 448, "height": 64, "width": 64, "probability": 0.93}],
+    "worthy": 1,
+    "looked_at": 60,
+}
+
+
 def decision(image: str = "image", **changes: Any) -> NewDecision:
     fields: dict[str, Any] = {
         "image_sha256": sha(image),
@@ -105,7 +112,7 @@ def decision(image: str = "image", **changes: Any) -> NewDecision:
         "timings_ms": {"decode": 3.5, "classify": 20.25, "attribute": 900.125},
         "started_at": NOON,
         "finished_at": NOON + timedelta(milliseconds=924),
-        "explanations": (explanation(), explanation("pit", 2)),
+        "explanations": (explanation(tiles=TILES), explanation("pit", 2)),
     }
     return NewDecision(**{**fields, **changes})
 
