@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from inspection_models.metrics import ExplanationReport, Interval, MethodRow
     from inspection_models.training import Evaluation
+    from inspection_models.training.evaluation import Rate
 
 _FEW = 20
 _FILLS = {"mean": "filled with the training mean", "blur": "filled with the blurred image"}
@@ -117,31 +118,85 @@ def _difference(interval: Interval) -> str:
 
 
 def print_decisions(evaluation: Evaluation, part: str, console: Console) -> None:
-    """Print figures by class, the confusions, escapes and overkill."""
-    table = Table(title=f"{part} part", title_justify="left")
-    for column in ("class", "precision", "recall", "F1", "images"):
-        table.add_column(column, justify="left" if column == "class" else "right")
-    for label, one in evaluation.per_class.items():
-        table.add_row(label, *map(_share, (one.precision, one.recall, one.f1)), str(one.support))
-    console.print(table)
-    confusion = Table(title="confusion (rows: true, columns: decided)", title_justify="left")
-    confusion.add_column("")
-    for label in evaluation.classes:
-        confusion.add_column(label, justify="right", overflow="fold")
-    for label, counts in zip(evaluation.classes, evaluation.confusion, strict=True):
-        confusion.add_row(label, *(str(count) if count else "·" for count in counts))
-    console.print(confusion)
-    for what, rate in (
-        ("escapes (defects called good)", evaluation.escapes),
-        ("overkill (good called defective)", evaluation.overkill),
-    ):
-        if rate is not None:
-            console.print(f"{what}: {rate.count} of {rate.of}", highlight=False)
+    """Print figures by class, the confusions, escapes, overkill, what goes to review, and how good the scores are."""
+    console.print(_classes(evaluation, part))
+    if evaluation.confusion:
+        confusion = Table(title="confusion (rows: true, columns: called)", title_justify="left")
+        confusion.add_column("")
+        for label in evaluation.classes:
+            confusion.add_column(label, justify="right", overflow="fold")
+        for label, counts in zip(evaluation.classes, evaluation.confusion, strict=True):
+            confusion.add_row(label, *(str(count) if count else "·" for count in counts))
+        console.print(confusion)
+    console.print(_rates(evaluation))
+    console.print(_scores(evaluation))
+    right = "all classes right in" if evaluation.mean_average_precision is not None else "accuracy"
+    precision = evaluation.mean_average_precision
+    ranked = "" if precision is None else f", mean average precision {precision:.1%}"
     console.print(
-        f"balanced accuracy {evaluation.balanced_accuracy:.1%}, accuracy {evaluation.accuracy:.1%} on "
-        f"{evaluation.images} images; calibration error {evaluation.calibration_error:.3f}",
+        f"balanced accuracy {evaluation.balanced_accuracy:.1%}, {right} {evaluation.accuracy:.1%} on "
+        f"{evaluation.images} images{ranked}",
         highlight=False,
     )
+
+
+def _classes(evaluation: Evaluation, part: str) -> Table:
+    table = Table(title=f"{part} part", title_justify="left")
+    several = evaluation.mean_average_precision is not None
+    columns = ("class", "precision", "recall", "F1", *(("AP",) if several else ()), "images")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for label, one in evaluation.per_class.items():
+        figures = (one.precision, one.recall, one.f1, *((one.average_precision,) if several else ()))
+        table.add_row(label, *map(_share, figures), str(one.support))
+    return table
+
+
+def _rates(evaluation: Evaluation) -> Table:
+    table = Table(title="95 % intervals, of parts where several images are of one", title_justify="left")
+    for column in ("", "images", "parts", "share", "interval"):
+        table.add_column(column, justify="right" if column else "left")
+    alone = evaluation.alone
+    for what, rate in (
+        ("escapes: defects called good", evaluation.escapes),
+        ("overkill: good ones called defective", evaluation.overkill),
+        ("sent to review", alone.review),
+        ("decided alone: wrong class", alone.errors),
+        ("decided alone: escapes", alone.escapes),
+        ("decided alone: overkill", alone.overkill),
+    ):
+        if rate is not None:
+            table.add_row(what, *rate_cells(rate))
+    return table
+
+
+def rate_cells(rate: Rate) -> tuple[str, str, str, str]:
+    """A rate as images, parts, share in per cent and its interval."""
+    count, of = (rate.count, rate.of) if rate.parts is None else (rate.parts, rate.of_parts or 0)
+    return (
+        f"{rate.count} of {rate.of}",
+        "–" if rate.parts is None else f"{rate.parts} of {rate.of_parts}",
+        f"{count / of:.1%}" if of else "–",
+        f"{rate.low:.1%} … {rate.high:.1%}" if of else "–",
+    )
+
+
+def _scores(evaluation: Evaluation) -> Table:
+    table = Table(title="how far the scores can be believed (lower is better)", title_justify="left")
+    for column in ("", "before calibration", "after"):
+        table.add_column(column, justify="right" if column else "left")
+    before, after = evaluation.reliability_before, evaluation.reliability
+    bins = f"{len(after.bins)} bins of {after.bins[-1].count} to {after.bins[0].count}"
+    for what, one, two in (
+        (f"expected calibration error ({bins})", before.expected_error, after.expected_error),
+        ("  of any defect", before.defect_error, after.defect_error),
+        ("  mean of the classes", before.classwise_error, after.classwise_error),
+        ("Brier score", before.brier, after.brier),
+        ("log loss, nats", before.log_loss, after.log_loss),
+    ):
+        if one is not None:
+            table.add_row(what, _share(one), _share(two))
+    return table
 
 
 def _share(value: float | None) -> str:

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from inspection_models.calibration import fit_temperature
+from inspection_models.calibration import fit_calibration
 from inspection_models.classifier import DefectClassifier, check_target
 from inspection_models.data import load_dataset, split_dataset
 from inspection_models.data.dataset import class_counts
-from inspection_models.model_card import Calibration, ExplanationSettings, RegionThresholds, Thresholds
+from inspection_models.model_card import ExplanationSettings, RegionThresholds, Thresholds
 from inspection_models.networks import DEFAULT_NETWORK, build_network
 from inspection_models.networks.efficientnet_lite import PIXEL_MEAN, PIXEL_STD
 from inspection_models.preprocessing import Preprocessing
 from inspection_models.training.batches import FittedImages
-from inspection_models.training.evaluation import evaluate, figures
-from inspection_models.training.figures import confusion_png
+from inspection_models.training.evaluation import evaluate, figures_of_logits, targets_of
+from inspection_models.training.figures import confusion_png, reliability_png
 from inspection_models.training.loop import Fit, fit, logits_of
 from inspection_models.training.request import TrainingError, TrainingEvent, TrainingReport, TrainingRequest
 
@@ -32,9 +32,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from inspection_models.data import Dataset, Split
+    from inspection_models.model_card import Calibration
 
 SUMMARY_FILE = "training_summary.json"
 CONFUSION_FILE = "confusion_matrix.png"
+RELIABILITY_FILE = "reliability.png"
 # What torchvision's weights were trained with, on the 0..255 scale.
 _IMAGENET_MEAN = (123.675, 116.28, 103.53)
 _IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -52,7 +54,7 @@ def train(request: TrainingRequest, progress: Callable[[TrainingEvent], None] = 
 
     Returns:
         The report; the model directory also holds it as `training_summary.json`, with the test part's confusion matrix
-        as a picture.
+        and reliability diagram as pictures.
 
     Raises:
         TrainingError: the request cannot be met.
@@ -76,11 +78,10 @@ def train(request: TrainingRequest, progress: Callable[[TrainingEvent], None] = 
         fill = preprocessing.fill or preprocessing.mean
         course = fit(network, train_part, validation_part, request, fill=fill, progress=progress)
         logits = logits_of(network, validation_part, request)
-    temperature = fit_temperature(logits, validation_part.labels)
-    validation = figures(
-        logits, logits.argmax(axis=1), validation_part.labels, dataset.classes, dataset.good_class, temperature
-    )
-    classifier = _classifier(request, dataset, split, network, preprocessing, temperature, course)
+    targets = targets_of(split.validation, dataset.classes)
+    calibration = fit_calibration(logits, targets, "softmax")
+    classifier = _classifier(request, dataset, split, network, preprocessing, calibration, course)
+    validation = figures_of_logits(classifier.card, logits, targets, [sample.group for sample in split.validation])
     tested = evaluate(classifier, split.test, lambda done, total: progress(TrainingEvent("test", done, total)))
     classifier = classifier.with_settings(
         version=request.version, metrics={"test": tested.to_dict(), "validation": validation.to_dict()}
@@ -150,7 +151,7 @@ def _classifier(
     split: Split,
     network: nn.Module,
     preprocessing: Preprocessing,
-    temperature: float,
+    calibration: Calibration,
     course: Fit,
 ) -> DefectClassifier:
     # As a loaded model, on the CPU and in the usual memory layout: the figures are to be those of the model in service.
@@ -186,7 +187,7 @@ def _classifier(
         classes=dataset.classes,
         good_class=dataset.good_class,
         preprocessing=preprocessing,
-        calibration=Calibration(temperature=temperature),
+        calibration=calibration,
         thresholds=Thresholds(region=RegionThresholds.usual(request.explanation)),
         explanation=_explanation(request),
         training=training,
@@ -219,4 +220,5 @@ def _attachments(report: TrainingReport) -> dict[str, bytes]:
     return {
         SUMMARY_FILE: (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode(),
         CONFUSION_FILE: confusion_png(report.test, title),
+        RELIABILITY_FILE: reliability_png(report.test, title),
     }

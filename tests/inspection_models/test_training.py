@@ -23,7 +23,6 @@ from inspection_models.preprocessing import Preprocessing
 from inspection_models.training import TrainingError, TrainingEvent, TrainingReport, TrainingRequest, evaluate, train
 from inspection_models.training.augmentation import augmentation
 from inspection_models.training.batches import FittedImages, class_weights, draw_epoch
-from inspection_models.training.evaluation import Rate, figures
 from tests.inspection_models.data_files import image_folder, real_data
 
 
@@ -76,11 +75,13 @@ def test_an_easy_task_is_learnt_and_the_directory_says_how(trained: tuple[Traini
     summary = json.loads((report.output / "training_summary.json").read_text())
     assert summary["test"]["confusion"] == [[3, 0], [0, 4]]
     assert summary["model"]["fingerprint"] == loaded.version.fingerprint
-    with Image.open(report.output / "confusion_matrix.png") as picture:
-        assert min(picture.size) > 200
+    for name in ("confusion_matrix.png", "reliability.png"):
+        with Image.open(report.output / name) as picture:
+            assert min(picture.size) > 200
     assert sorted(path.name for path in report.output.iterdir()) == [
         "confusion_matrix.png",
         "model.json",
+        "reliability.png",
         "training_summary.json",
         "weights.safetensors",
     ]
@@ -211,24 +212,6 @@ def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "data" / "pit" / "003.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
     with pytest.raises(ImageError, match=r"003\.png: "):
         train(quick(tmp_path / "data", tmp_path / "model"))
-
-
-def test_figures_of_a_case_done_by_hand() -> None:
-    labels = np.array([0, 0, 0, 0, 1, 1, 2, 2])
-    decided = np.array([0, 0, 1, 0, 1, 0, 0, 2])
-    logits = 3 * np.eye(4, dtype=np.float32)[decided]
-    result = figures(logits, decided, labels, ("good", "pit", "scratch", "absent"), "good", 1.0)
-    assert result.confusion == ((3, 1, 0, 0), (1, 1, 0, 0), (1, 0, 1, 0), (0, 0, 0, 0))
-    assert result.accuracy == 5 / 8
-    assert result.balanced_accuracy == pytest.approx((3 / 4 + 1 / 2 + 1 / 2) / 3)
-    assert result.escapes == Rate(2, 4)
-    assert result.overkill == Rate(1, 4)
-    good, absent = result.per_class["good"], result.per_class["absent"]
-    assert (good.precision, good.recall, good.support) == (pytest.approx(3 / 5), pytest.approx(3 / 4), 4)
-    assert good.f1 == pytest.approx(2 * 0.6 * 0.75 / 1.35)
-    assert (absent.precision, absent.recall, absent.f1, absent.support) == (None, None, None, 0)
-    json.dumps(result.to_dict(), allow_nan=False)
-    assert figures(logits, decided, labels, result.classes, None, 1.0).escapes is None
 
 
 def test_evaluating_on_nothing_or_on_foreign_classes_is_refused(
