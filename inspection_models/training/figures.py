@@ -52,17 +52,18 @@ def confusion_png(evaluation: Evaluation, title: str) -> bytes:
 def reliability_png(evaluation: Evaluation, title: str) -> bytes:
     """Reliability diagrams as a PNG: stated probability against how often it was so, before and after calibration.
 
-    Bins hold equally many images; whiskers are 95 % Clopper-Pearson intervals, numbers the images of a bin. On the left
+    Bins hold equally many images; whiskers are 95 % Clopper-Pearson intervals. On the left
     the decided class (or, where images may be of several, every class), on the right any defect.
     """
     before, after = evaluation.reliability_before, evaluation.reliability
-    own = "decided class" if evaluation.confusion else "every class"
+    own = "the decided class" if evaluation.confusion else "each class"
     panels = [(own, before.bins, after.bins, before.expected_error, after.expected_error)]
     if before.defect_error is not None and after.defect_error is not None:
         panels.append(("any defect", before.defect_bins, after.defect_bins, before.defect_error, after.defect_error))
-    figure = Figure(figsize=(4.9 * len(panels), 5.2), dpi=130, layout="constrained")
+    figure = Figure(figsize=(4.6 * len(panels), 5.4), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     for place, (what, raw, calibrated, raw_error, error) in enumerate(panels):
+        counted = "images" if evaluation.confusion or place else "answers"
         axes = figure.add_subplot(1, len(panels), place + 1)
         axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--")
         axes.plot(
@@ -77,11 +78,11 @@ def reliability_png(evaluation: Evaluation, title: str) -> bytes:
         _draw_bins(axes, calibrated, f"calibrated: error {error:.3f}")
         axes.set_xlim(-0.03, 1.03)
         axes.set_ylim(-0.03, 1.06)
-        axes.set_aspect("equal")
-        axes.set_xlabel(f"stated probability of the {what}" if place == 0 else f"stated probability of {what}")
+        axes.set_box_aspect(1)
+        axes.set_xlabel(f"stated probability of {what}\n{len(calibrated)} bins of {calibrated[0].count} {counted}")
         axes.set_ylabel("how often it was so")
-        axes.legend(loc="lower right" if place == 0 else "upper left", fontsize=8)
-    figure.suptitle(f"{title}\nreliability on {evaluation.images} images, numbers: images of a bin", fontsize=10)
+        axes.legend(loc="best", fontsize=8)
+    figure.suptitle(f"{title}\nreliability on {evaluation.images} images, with 95 % intervals", fontsize=10)
     return _png(figure)
 
 
@@ -92,15 +93,6 @@ def _draw_bins(axes: Axes, bins: Sequence[Bin], label: str) -> None:
         [max(0.0, b.high - b.frequency) for b in bins],
     ]
     axes.errorbar(x, y, yerr=reach, fmt="o-", color="tab:blue", linewidth=1.2, elinewidth=0.8, capsize=2, label=label)
-    for one in bins:
-        axes.annotate(
-            f"{one.count}",
-            (one.probability, one.frequency),
-            textcoords="offset points",
-            xytext=(5, -9),
-            fontsize=7,
-            color="tab:blue",
-        )
 
 
 def _classes_png(evaluation: Evaluation, title: str) -> bytes:
