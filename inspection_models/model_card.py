@@ -13,6 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from inspection_models.decision_lines import LineOrigin, ReviewLines
 from inspection_models.preprocessing import Preprocessing
+from inspection_models.region_settings import RegionDrawing
 from inspection_models.tiling import Tiling
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ class ModelCard:
             then has an output of its own, of which 1 minus the probability is that of any defect.
         tiling: how large images are cut into tiles; None shows the network every image whole. Needs a good class.
         origins: what the review lines and the decision threshold were drawn from; informative.
+        regions: how a decision's regions are drawn.
         training: what the weights were trained on and how; informative.
         metrics: how well the model does on parts held out; informative.
     """
@@ -176,6 +178,7 @@ class ModelCard:
     explanation: ExplanationSettings = field(default_factory=ExplanationSettings)
     tiling: Tiling | None = None
     origins: tuple[LineOrigin, ...] = ()
+    regions: RegionDrawing = field(default_factory=RegionDrawing)
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
 
@@ -207,11 +210,13 @@ class ModelCard:
         """Sha256 over the canonical JSON (RFC 8785) of all that a decision depends on.
 
         That is weights, architecture, classes, good class, activation, preprocessing, calibration, thresholds,
-        explanation settings and tiling; not name, version, origins, training and metrics.
+        explanation settings, tiling and the drawing of regions; not name, version, origins, training, metrics and what
+        the drawing was learned from.
         """
         fields = _dump(self)
         for informative in ("name", "version", "origins", "training", "metrics"):
             del fields[informative]
+        del fields["regions"]["origin"]
         return hashlib.sha256(rfc8785.dumps(fields)).hexdigest()
 
     @property
