@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors.torch
 import torch
 
+from inspection_models.card_document import DOCUMENT_FILE, card_document
 from inspection_models.deciding import Prediction, decide
 from inspection_models.model_card import (
     CARD_FILE,
@@ -169,7 +170,12 @@ class DefectClassifier:
             weights = weights_of(self.network)
             if hashlib.sha256(weights).hexdigest() != self.card.weights_sha256:
                 raise ModelError("the network's weights changed since this classifier was made; assemble it anew")
-            files = {WEIGHTS_FILE: weights, CARD_FILE: self.card.to_json().encode(), **(attachments or {})}
+            files = {
+                WEIGHTS_FILE: weights,
+                CARD_FILE: self.card.to_json().encode(),
+                DOCUMENT_FILE: card_document(self.card).encode(),
+                **(attachments or {}),
+            }
             for name, content in files.items():
                 _write_durably(fresh / name, content)
             _swap_in(fresh, target)

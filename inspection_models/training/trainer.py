@@ -25,6 +25,7 @@ from inspection_models.training.evaluation import evaluate, figures_of_logits, t
 from inspection_models.training.figures import confusion_png, reliability_png
 from inspection_models.training.loop import Fit, fit, logits_of
 from inspection_models.training.request import TrainingError, TrainingEvent, TrainingReport, TrainingRequest
+from inspection_models.training_record import HASH_KEY, IMAGES_FILE, images_csv, images_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,7 +98,8 @@ def train(request: TrainingRequest, progress: Callable[[TrainingEvent], None] = 
         ignored=dataset.ignored,
         seconds=time.monotonic() - started,
     )
-    classifier.save(output, overwrite=request.overwrite, attachments=_attachments(report))
+    attachments = {**_attachments(report), IMAGES_FILE: images_csv(split)}
+    classifier.save(output, overwrite=request.overwrite, attachments=attachments)
     return report
 
 
@@ -158,6 +160,7 @@ def _classifier(
     network = network.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     training: dict[str, Any] = {
         "data_sha256": dataset.sha256,
+        HASH_KEY: images_sha256(images_csv(split)),
         "layout": dataset.layout,
         "counts": _counts(dataset, split),
         "seed": request.seed,

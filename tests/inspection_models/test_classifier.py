@@ -276,7 +276,7 @@ def test_saving_replaces_a_model_only_when_allowed_and_nothing_else_ever(tmp_pat
     changed = classifier.with_settings(name="second")
     changed.save(target, overwrite=True)
     assert DefectClassifier.load(target).version.name == "second"
-    assert sorted(p.name for p in target.iterdir()) == ["model.json", "weights.safetensors"]
+    assert sorted(p.name for p in target.iterdir()) == ["MODEL_CARD.md", "model.json", "weights.safetensors"]
     assert [p.name for p in target.parent.iterdir()] == ["model"]
     photographs = tmp_path / "photographs"
     photographs.mkdir()

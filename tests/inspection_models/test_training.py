@@ -23,6 +23,7 @@ from inspection_models.preprocessing import Preprocessing
 from inspection_models.training import TrainingError, TrainingEvent, TrainingReport, TrainingRequest, evaluate, train
 from inspection_models.training.augmentation import augmentation
 from inspection_models.training.batches import FittedImages, class_weights, draw_epoch
+from inspection_models.training_record import seen_images
 from tests.inspection_models.data_files import image_folder, real_data
 
 
@@ -79,9 +80,11 @@ def test_an_easy_task_is_learnt_and_the_directory_says_how(trained: tuple[Traini
         with Image.open(report.output / name) as picture:
             assert min(picture.size) > 200
     assert sorted(path.name for path in report.output.iterdir()) == [
+        "MODEL_CARD.md",
         "confusion_matrix.png",
         "model.json",
         "reliability.png",
+        "training_images.csv",
         "training_summary.json",
         "weights.safetensors",
     ]
@@ -91,6 +94,9 @@ def test_the_model_card_names_the_data(trained: tuple[TrainingReport, list[Train
     training = trained[0].classifier.card.training
     assert training["data_sha256"] == load_dataset(data).sha256
     assert training["layout"] == "image-folder"
+    split = split_dataset(load_dataset(data), seed=7)
+    seen = seen_images(trained[0].output, trained[0].classifier.card)
+    assert seen == {sample.sha256 for sample in (*split.train, *split.validation)}
     assert training["versions"]["torch"].startswith(torch.__version__.split("+")[0])
 
 
