@@ -124,6 +124,13 @@ def is_for_a_reader(path: tuple[Any, ...]) -> bool:
     )
 
 
+# What each of the fields with a fixed choice could be instead.
+CHOICES: dict[tuple[Any, ...], str] = {
+    ("activation",): "sigmoid",
+    ("preprocessing", "mode"): "resize",
+    ("origins", 0, "line"): "overkill",
+    ("regions", "drawn_by"): "snapped",
+}
 FACTS = [path for path in leaves(json.loads(json.dumps(dataclasses.asdict(CARD)))) if is_for_a_reader(path)]
 
 
@@ -135,8 +142,8 @@ def test_whatever_the_card_holds_changes_the_document(path: tuple[Any, ...]) -> 
     for key in path[:-1]:
         inner = inner[key]
     value = inner[path[-1]]
-    if path in {("activation",), ("preprocessing", "mode"), ("origins", 0, "line")}:
-        replaced = {"softmax": "sigmoid", "letterbox": "resize", "escapes": "overkill"}[value]
+    if path in CHOICES:
+        replaced = CHOICES[path]
     elif path == ("good_class",):
         replaced = "crack"
     elif isinstance(value, bool):
