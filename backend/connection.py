@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from backend.credentials import Credentials
     from backend.label_studio.binding import ClassMapping
     from backend.label_studio.client import LabelStudioClient
-    from inspection_models.model_card import ModelCard
+    from backend.models_in_use import ModelIdentity
 
 BACKEND_TITLE = "Inspection"
 WEBHOOK_PATH = "/webhook"
@@ -43,13 +43,13 @@ class ConnectedProject:
     unbound: tuple[str, ...]
 
 
-def create_project(client: LabelStudioClient, title: str, card: ModelCard, *, heading: str) -> int:
+def create_project(client: LabelStudioClient, title: str, model: ModelIdentity, *, heading: str) -> int:
     """Make a project whose labeling configuration has a choice for each class and a polygon label for each defect.
 
     Raises:
         LabelStudioError: Label Studio refused.
     """
-    config = labeling_configuration(card.classes, card.good_class, heading=heading)
+    config = labeling_configuration(model.classes, model.good_class, heading=heading)
     project = client.create_project(title, config, show_collab_predictions=True, show_annotation_history=True)
     return int(project["id"])
 
@@ -59,7 +59,7 @@ def connect(
     project_id: int,
     *,
     backend_url: str,
-    card: ModelCard,
+    model: ModelIdentity,
     credentials: Credentials,
     mapping: ClassMapping,
     was_created: bool = False,
@@ -75,7 +75,7 @@ def connect(
     """
     project = client.project(project_id)
     config = parse(str(project.get("label_config") or ""))
-    binding = bind_known(config, card.classes, card.good_class, mapping)
+    binding = bind_known(config, model.classes, model.good_class, mapping)
     backend_url = backend_url.rstrip("/")
     former = _connect_backend(client, project_id, backend_url, credentials)
     former_webhooks = frozenset(address + WEBHOOK_PATH for address in former)

@@ -10,8 +10,9 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from backend import decision_regions
+from backend.model_registration import registration
 from db import decisions, model_versions
-from db.records import DecisionSettings, Explanation, NewDecision, NewModelVersion, VisualizationMap
+from db.records import DecisionSettings, Explanation, NewDecision, VisualizationMap
 from inspection_models.environment import environment
 from inspection_models.model_card import ModelCard
 from inspection_models.tile_decisions import TILE_BATCH
@@ -43,7 +44,7 @@ class Decider:
         self._environment = environment(str(next(pipeline.classifier.network.parameters()).device))
         self._settings = _settings(pipeline, self._environment)
         with database.write() as session:
-            model_versions.register(session, _model_version(pipeline.classifier.card))
+            model_versions.register(session, registration(pipeline.classifier.card))
 
     def decide(self, data: bytes) -> Decision:
         """The decision on an image: the recorded one where there is one, else a new one, recorded.
@@ -126,24 +127,6 @@ def _environment_class(surroundings: dict[str, Any], engines: frozenset[str]) ->
     return (
         f"{surroundings['machine']}({flags})/{surroundings['device']}/torch {surroundings['torch_build']}/{runtime}"
         f"{surroundings['torch_threads']} threads"
-    )
-
-
-def _model_version(card: ModelCard) -> NewModelVersion:
-    content = _CARD.dump_python(card, mode="json")
-    return NewModelVersion(
-        name=card.name,
-        version=card.version,
-        architecture=card.architecture,
-        weights_sha256=card.weights_sha256,
-        fingerprint=card.fingerprint,
-        classes=card.classes,
-        good_class=card.good_class,
-        card=content,
-        **{
-            name: content[name]
-            for name in ("preprocessing", "calibration", "thresholds", "explanation", "training", "metrics")
-        },
     )
 
 

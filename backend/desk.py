@@ -13,18 +13,20 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_source import ImageSource
 from backend.label_studio.labeling_config import LabelingConfigError, parse
 from backend.label_studio.payloads import ANNOTATION_ACTIONS
-from backend.model_loading import ModelLoader, model_version_string
+from backend.models_in_use import ModelsInUse, own_card
 from backend.predictions import PredictionService
 from backend.reviews import WEBHOOK_JOB, ReviewService
 from backend.worker import QueueWorker
-from db import failures, jobs, migrate
+from db import failures, jobs, migrate, model_events
 from db.check import check
 from db.engine import Database
 from db.records import NewFailure
-from inspection_models.model_card import CARD_FILE, read_card
+from inspection_models.model_card import CARD_FILE, ModelError, read_card
 
 if TYPE_CHECKING:
+    from backend.models_in_use import ModelIdentity
     from backend.settings import Settings
+    from inspection_models.model_card import ModelCard
 
 logger = logging.getLogger(__name__)
 
@@ -35,30 +37,30 @@ class Desk:
     """What the routes of one process share. Make it with `open`."""
 
     def __init__(
-        self, settings: Settings, credentials: Credentials, database: Database, *, work_off_queue: bool
+        self,
+        settings: Settings,
+        credentials: Credentials,
+        database: Database,
+        *,
+        own: ModelCard | None,
+        work_off_queue: bool,
     ) -> None:
-        card = read_card(settings.resolved_model / CARD_FILE)
         self.settings = settings
         self.credentials = credentials
         self.database = database
         self.software_version = version("inspection")
-        self.model_version = model_version_string(card)
-        self._loader = ModelLoader(settings, database)
+        self.models = ModelsInUse(settings, database, own)
         self._stop = threading.Event()
         self._worker = QueueWorker(database, {WEBHOOK_JOB: ReviewService(database, settings).handle})
-        self._threads = [threading.Thread(target=self._loader.load, name="model-loader", daemon=True)]
-        if work_off_queue:
-            self._threads.append(
-                threading.Thread(target=self._worker.run, args=(self._stop,), name="queue-worker", daemon=True)
-            )
+        self._threads = [
+            threading.Thread(target=self._worker.run, args=(self._stop,), name="queue-worker", daemon=True)
+            for _ in range(work_off_queue)
+        ]
         self.predictions = PredictionService(
-            self._loader.decider,
+            self.models,
             image_source(settings),
             database,
             instance=settings.label_studio_url,
-            model_version=self.model_version,
-            classes=card.classes,
-            good_class=card.good_class,
             mapping=settings.label_mapping,
         )
 
@@ -69,7 +71,7 @@ class Desk:
         The embedded database is brought up to date by itself; any other one by `inspection db upgrade`.
 
         Raises:
-            ModelError: no usable model where the settings say.
+            ModelError: no usable model where the settings say, and none was activated.
             DatabaseError: the database is away or not at this release's schema.
             CredentialsError: the data directory cannot be used.
         """
@@ -79,10 +81,12 @@ class Desk:
             migrate.upgrade(settings.resolved_database_url)
         database = Database(settings.resolved_database_url)
         migrate.require_head(database)
-        return cls(settings, credentials, database, work_off_queue=work_off_queue)
+        own = _own_model(settings, database)
+        return cls(settings, credentials, database, own=own, work_off_queue=work_off_queue)
 
     def start(self) -> None:
         """Load the model and work off the queue in the background."""
+        self.models.start()
         for thread in self._threads:
             thread.start()
 
@@ -90,26 +94,33 @@ class Desk:
         """Let the worker finish the job in hand, and close the database."""
         self._stop.set()
         for thread in self._threads:
-            if thread.name == "queue-worker" and thread.is_alive():
+            if thread.is_alive():
                 thread.join(timeout=15)
         self.database.close()
 
     def problems(self) -> tuple[str, ...]:
         """What keeps this process from working; empty when it is ready."""
         dead = [
-            f"the {thread.name} has ended; restart this process"
-            for thread in self._threads[1:]
-            if not thread.is_alive()
+            f"the {thread.name} has ended; restart this process" for thread in self._threads if not thread.is_alive()
         ]
-        return (*self._loader.problems(), *dead, *check(self.database).problems)
+        found = check(self.database)
+        return (*dead, *found.problems, *(self.models.problems() if found.is_ok else ()))
 
-    def binding_problems(self, label_config: str) -> tuple[str, ...]:
-        """Which classes a labeling configuration has no words for, a sentence each."""
+    def warnings(self) -> tuple[str, ...]:
+        """What is not as it was asked for, though this process works.
+
+        Raises:
+            DatabaseError: the database is away.
+        """
+        return self.models.warnings()
+
+    def binding_problems(self, label_config: str, model: ModelIdentity) -> tuple[str, ...]:
+        """Which of a model's classes a labeling configuration has no words for, a sentence each."""
         try:
             config = parse(label_config)
         except LabelingConfigError as error:
             return (str(error),)
-        return (*config.notes, *self.predictions.bind(config).unbound)
+        return (*config.notes, *self.predictions.bind(config, model).unbound)
 
     def enqueue_webhook(self, body: bytes) -> bool:
         """Write an annotation event down to be worked off; False for events that judge nothing.
@@ -141,6 +152,22 @@ class Desk:
             failures.record(
                 session, NewFailure(kind=WEBHOOK_JOB, reason=reason, instance=self.settings.label_studio_url)
             )
+
+
+def _own_model(settings: Settings, database: Database) -> ModelCard | None:
+    """The card of INSPECTION_MODEL's model, which may be missing or damaged only where another one was activated."""
+    try:
+        own = own_card(settings)
+        reason = f"there is no model in {settings.resolved_model}"
+    except ModelError as error:
+        own, reason = None, str(error)
+    if own is None:
+        with database.read() as session:
+            if not model_events.choices(session, model_events.DESK):
+                # As a model directory that is not there is told of in the same words everywhere.
+                read_card(settings.resolved_model / CARD_FILE)
+        logger.warning("INSPECTION_MODEL cannot be used, and what was activated answers: %s", reason)
+    return own
 
 
 def event_of(body: bytes) -> dict[str, Any]:

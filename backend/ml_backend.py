@@ -43,4 +43,6 @@ class InspectionBackend(LabelStudioMLBase):  # type: ignore[misc]
         Raises:
             NotImplementedError: always.
         """
-        raise NotImplementedError("train with `inspection train --data DIR --out MODEL`, then restart the backend")
+        raise NotImplementedError(
+            "train with `inspection train --data DIR --out MODEL`, then `inspection models activate MODEL`"
+        )

@@ -18,12 +18,12 @@ from db.records import NewFailure, NewPrediction
 from inspection_models.images import ImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from backend.decider import Decider
     from backend.label_studio.binding import ClassMapping
     from backend.label_studio.image_source import FetchedImage, ImageSource
     from backend.label_studio.labeling_config import LabelingConfig
+    from backend.models_in_use import AnsweringModel, ModelIdentity, ModelsInUse
     from db.engine import Database
     from db.records import Decision
 
@@ -40,59 +40,59 @@ class PredictionService:
     """Answers tasks for any project.
 
     Args:
-        decider: gives the decider, waiting for the model where it is still being loaded.
+        models: knows which model answers for which project.
         images: reads task images.
         database: remembers what was sent and what failed.
         instance: base URL of the Label Studio that asks.
-        model_version: as told to Label Studio, in /setup and in every prediction alike.
         mapping: class to label, where names differ.
     """
 
     def __init__(
         self,
-        decider: Callable[[], Decider],
+        models: ModelsInUse,
         images: ImageSource,
         database: Database,
         *,
         instance: str,
-        model_version: str,
-        classes: tuple[str, ...],
-        good_class: str | None,
         mapping: ClassMapping,
     ) -> None:
-        self._decider = decider
+        self._models = models
         self._images = images
         self._database = database
         self._instance = instance
-        self._model_version = model_version
-        self._classes = classes
-        self._good_class = good_class
         self._mapping = mapping
 
-    def bind(self, config: LabelingConfig) -> Binding:
-        """How this model's classes are said in a labeling configuration."""
-        return bind_known(config, self._classes, self._good_class, self._mapping)
+    def bind(self, config: LabelingConfig, model: ModelIdentity) -> Binding:
+        """How a model's classes are said in a labeling configuration."""
+        return bind_known(config, model.classes, model.good_class, self._mapping)
 
     def answer(
         self, tasks: Sequence[Mapping[str, Any]], label_config: str, project_id: int | None
     ) -> list[dict[str, Any]]:
-        """One prediction a task, in order.
+        """One prediction a task, in order, all by the model that is in use for the project as the request comes in.
 
         A task that fails gets `{}`, which Label Studio stores nothing for; its reason is kept in SQL, and the other
         tasks are answered all the same.
 
         Raises:
             LabelingConfigError: the configuration cannot be read.
+            ModelUnavailableError: no model can be loaded.
             DatabaseError: the database is away.
         """
         config = parse(label_config)
-        binding = self.bind(config)
+        try:
+            model = self._models.answering(project_id)
+        except ModelUnavailableError as error:
+            self._keep_failure(error, None, project_id, None)
+            raise
+        binding = self.bind(config, model.identity)
         config_sha256 = hashlib.sha256(label_config.encode("utf-8")).hexdigest()
-        return [self._answer_one(task, config, binding, config_sha256, project_id) for task in tasks]
+        return [self._answer_one(task, model, config, binding, config_sha256, project_id) for task in tasks]
 
     def _answer_one(
         self,
         task: Mapping[str, Any],
+        model: AnsweringModel,
         config: LabelingConfig,
         binding: Binding,
         config_sha256: str,
@@ -103,13 +103,9 @@ class PredictionService:
         try:
             address = _image_address(binding, task.get("data") or {})
             fetched = self._images.fetch(address, task_id=task_id)
-            decision = self._decider().decide(fetched.data)
-            prediction = self._prediction(decision, binding, config)
+            decision = model.decider.decide(fetched.data)
+            prediction = self._prediction(decision, model.identity.model_version, binding, config)
         except DatabaseError:
-            raise
-        except ModelUnavailableError as error:
-            # The other tasks of the request would only wait for the same model.
-            self._keep_failure(error, task_id, project_id, address)
             raise
         except Exception as error:
             if not isinstance(error, AnswerError | ImageSourceError | ImageError | LabelingConfigError):
@@ -120,7 +116,9 @@ class PredictionService:
             self._remember(prediction, decision, fetched, task.get("data") or {}, task_id, project_id, config_sha256)
         return prediction
 
-    def _prediction(self, decision: Decision, binding: Binding, config: LabelingConfig) -> dict[str, Any]:
+    def _prediction(
+        self, decision: Decision, model_version: str, binding: Binding, config: LabelingConfig
+    ) -> dict[str, Any]:
         regions = tuple(
             decision_regions.from_record(record)
             for record in decision.regions
@@ -132,7 +130,7 @@ class PredictionService:
             decision_id=str(decision.decision_id),
             image_size=(decision.image_height, decision.image_width),
             regions=regions,
-            model_version=self._model_version,
+            model_version=model_version,
         )
         prediction = to_prediction(verdict, binding)
         says_good_by_silence = binding.choice_control is None and decision.predicted_class == binding.good_class
@@ -161,7 +159,7 @@ class PredictionService:
             project_id=project_id,
             task_id=task_id,
             label_config_sha256=config_sha256,
-            model_version=self._model_version,
+            model_version=prediction["model_version"],
             result=prediction["result"],
             image_uri=fetched.uri,
             **{name: _first_text(data, keys) for name, keys in _PART_KEYS.items()},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,40 @@ class Retrieval:
     already: int
     predicted: int
     unanswered: tuple[int, ...]
+
+
+class RetrievalError(RuntimeError):
+    """The desk does not answer a project as it should; the message says what to do."""
+
+
+def await_version(
+    client: LabelStudioClient, project_id: int, model_version: str, *, seconds: float = 90.0, pause: float = 1.0
+) -> None:
+    """Wait until the desk answers a project with this model version, which it begins to load once Label Studio asks.
+
+    Asked for predictions before, it would still answer with the former version, and Label Studio would store those.
+
+    Raises:
+        RetrievalError: the project has no ML backend, or that goes on answering with another version.
+        LabelStudioError: Label Studio is away or refuses.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        # Label Studio asks a backend which version it has whenever it lists it, and only the first for predictions.
+        backends = client.ml_backends(project_id)
+        if not backends:
+            raise RetrievalError(
+                f"project {project_id} has no ML backend; run `inspection connect --project {project_id}`"
+            )
+        answers = backends[0].get("model_version")
+        if answers == model_version:
+            return
+        if time.monotonic() > deadline:
+            raise RetrievalError(
+                f"the desk answers project {project_id} with {answers or 'nothing'}, though {model_version} is in use; "
+                "`inspection doctor` and /readyz say why"
+            )
+        time.sleep(pause)
 
 
 def retrieve(

@@ -39,7 +39,7 @@ def activate(
     """
     _take_turns(session)
     _refuse_unusable(session, model_version_id)
-    standing = _standing(session, scope)
+    standing = activations(session, scope)
     if standing and standing[-1].model_version_id == model_version_id:
         return None
     return _record(session, "activated", model_version_id, scope, actor=actor, note=note)
@@ -52,7 +52,7 @@ def take_back(session: Session, scope: ModelScope, *, actor: str, note: str | No
         ModelSwitchError: there is no activation to take back, or what was in use before is retired by now.
     """
     _take_turns(session)
-    standing = _standing(session, scope)
+    standing = activations(session, scope)
     if not standing:
         raise ModelSwitchError(f"nothing was activated for {scope} that could be taken back")
     before = standing[-2].model_version_id if len(standing) > 1 else None
@@ -113,6 +113,11 @@ def choices(session: Session, scope: ModelScope) -> tuple[str, ...]:
     return tuple(known[one] for one in wanted)
 
 
+def activations(session: Session, scope: ModelScope) -> tuple[ModelEvent, ...]:
+    """The activations of one scope that stand, the one in use last."""
+    return tuple(_stack(_events(session, _of(scope))))
+
+
 def in_use(session: Session) -> dict[ModelScope, UUID]:
     """The version in use in each scope that has one of its own; the desk's under `DESK`."""
     events = history(session)
@@ -155,10 +160,6 @@ def _stack(events: Iterable[ModelEvent]) -> list[ModelEvent]:
         elif event.kind == "taken back":
             standing.pop()
     return standing
-
-
-def _standing(session: Session, scope: ModelScope) -> list[ModelEvent]:
-    return _stack(_events(session, _of(scope)))
 
 
 def _of(scope: ModelScope) -> ColumnElement[bool]:

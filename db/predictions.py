@@ -77,6 +77,12 @@ def latest_for_task(
     return None if row is None else _record(row)
 
 
+def projects(session: Session, *, instance: str) -> tuple[int, ...]:
+    """The numbers of a Label Studio's projects that anything was ever sent to."""
+    found = select(PredictionRow.project_id).where(PredictionRow.instance == instance).distinct()
+    return tuple(session.scalars(found.order_by(PredictionRow.project_id)))
+
+
 def for_part(session: Session, part_serial: str) -> tuple[Prediction, ...]:
     """All predictions for one part, the oldest first."""
     rows = session.scalars(

@@ -28,8 +28,10 @@ def connect_project(
     from backend.connection import connect, create_project  # noqa: PLC0415
     from backend.credentials import load_credentials  # noqa: PLC0415
     from backend.label_studio.client import LabelStudioClient  # noqa: PLC0415
+    from backend.models_in_use import version_in_use  # noqa: PLC0415
     from backend.settings import Settings  # noqa: PLC0415
-    from inspection_models.model_card import CARD_FILE, read_card  # noqa: PLC0415
+    from db import migrate  # noqa: PLC0415
+    from db.engine import Database  # noqa: PLC0415
 
     if (project is None) == (new is None):
         raise typer.BadParameter("give either --project NUMBER or --new TITLE")
@@ -39,15 +41,17 @@ def connect_project(
             "set INSPECTION_LABEL_STUDIO_API_KEY to a personal access token (Label Studio: Account & Settings) "
             "or a legacy token"
         )
-    card = read_card(settings.resolved_model / CARD_FILE)
+    database = Database(settings.resolved_database_url)
+    migrate.require_head(database)
+    model = version_in_use(settings, database, project)
     with LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key.get_secret_value()) as client:
         if project is None:
-            project = create_project(client, str(new), card, heading="Which defect, and where?")
+            project = create_project(client, str(new), model, heading="Which defect, and where?")
         report = connect(
             client,
             project,
             backend_url=backend_url or f"http://{settings.host}:{settings.port}",
-            card=card,
+            model=model,
             credentials=load_credentials(settings),
             mapping=settings.label_mapping,
             was_created=new is not None,

@@ -11,8 +11,11 @@ import typer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from uuid import UUID
 
     from backend.settings import Settings
+    from db.engine import Database
+    from db.records import ModelScope
 
 _ROOM_BYTES = 1_000_000_000
 
@@ -47,7 +50,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON ar
 def _examine(settings: Settings) -> Iterator[Finding]:
     yield _opencv()
     yield _torchvision()
-    yield _model(settings)
+    yield from _models(settings)
     yield _database(settings)
     yield _label_studio(settings)
     yield _disk(settings)
@@ -70,7 +73,26 @@ def _torchvision() -> Finding:
     return Finding("torch", True, f"torch {torch.__version__}, torchvision {torchvision.__version__}")
 
 
-def _model(settings: Settings) -> Finding:
+def _models(settings: Settings) -> Iterator[Finding]:
+    """The models that are in use: those activated, and INSPECTION_MODEL's where the desk has none activated."""
+    from db import migrate, model_events  # noqa: PLC0415
+    from db.engine import Database  # noqa: PLC0415
+    from db.errors import DatabaseError  # noqa: PLC0415
+
+    database = Database(settings.resolved_database_url)
+    try:
+        migrate.require_head(database)
+        with database.read() as session:
+            used = model_events.in_use(session)
+    except DatabaseError:
+        used = {}  # told of under "database"
+    if model_events.DESK not in used:
+        yield _own_model(settings)
+    for scope, version in used.items():
+        yield _activated_model(settings, database, scope, version)
+
+
+def _own_model(settings: Settings) -> Finding:
     from inspection_models.classifier import DefectClassifier, ModelError  # noqa: PLC0415
 
     try:
@@ -78,6 +100,27 @@ def _model(settings: Settings) -> Finding:
     except ModelError as error:
         return Finding("model", False, f"{error}; set INSPECTION_MODEL or run `inspection train`")
     return Finding("model", True, f"{classifier.version} in {settings.resolved_model}")
+
+
+def _activated_model(settings: Settings, database: Database, scope: ModelScope, version_id: UUID) -> Finding:
+    from backend.model_loading import model_version_string  # noqa: PLC0415
+    from backend.models_in_use import store_of  # noqa: PLC0415
+    from db import model_locations, model_versions  # noqa: PLC0415
+    from inspection_models.classifier import DefectClassifier, ModelError  # noqa: PLC0415
+
+    what = "model" if scope.project_id is None else f"model of {scope}"
+    with database.read() as session:
+        version = model_versions.find(session, version_id)
+        recorded = model_locations.of(session, version.fingerprint) if version is not None else ()
+    if version is None:
+        return Finding(what, False, f"version {version_id} is in use and not registered; run `inspection db check`")
+    name = model_version_string(version)
+    try:
+        directory = store_of(settings).locate(version.fingerprint, recorded)
+        DefectClassifier.load(directory)
+    except ModelError as error:
+        return Finding(what, False, f"{name} was activated and cannot be used, so the one before answers: {error}")
+    return Finding(what, True, f"{name}, activated, in {directory}")
 
 
 def _database(settings: Settings) -> Finding:

@@ -20,20 +20,24 @@ def predict(
     project: Annotated[int, typer.Option("--project", help="Number of the project.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> int:
-    """Predict every task without a prediction of the current model version; run again, it goes on where it stopped."""
+    """Predict every task without a prediction of the version in use; run again, it goes on where it stopped."""
     from backend.label_studio.client import LabelStudioClient  # noqa: PLC0415
-    from backend.model_loading import model_version_string  # noqa: PLC0415
-    from backend.retrieval import retrieve  # noqa: PLC0415
+    from backend.models_in_use import version_in_use  # noqa: PLC0415
+    from backend.retrieval import await_version, retrieve  # noqa: PLC0415
     from backend.settings import Settings  # noqa: PLC0415
-    from inspection_models.model_card import CARD_FILE, read_card  # noqa: PLC0415
+    from db import migrate  # noqa: PLC0415
+    from db.engine import Database  # noqa: PLC0415
 
     settings = Settings()
     if settings.label_studio_api_key is None:
         raise typer.BadParameter("set INSPECTION_LABEL_STUDIO_API_KEY to a personal access token or a legacy token")
-    version = model_version_string(read_card(settings.resolved_model / CARD_FILE))
+    database = Database(settings.resolved_database_url)
+    migrate.require_head(database)
+    version = version_in_use(settings, database, project).model_version
     console = Console(stderr=True)
     key = settings.label_studio_api_key.get_secret_value()
     with LabelStudioClient(settings.label_studio_url, key) as client, Progress(console=console) as progress:
+        await_version(client, project, version)
         bar = progress.add_task("predicting", total=None)
         done = retrieve(
             client, project, version, progress=lambda n, total: progress.update(bar, completed=n, total=total)

@@ -22,9 +22,10 @@ from backend.demo.material import DemoMaterial, distinct_title, prepare_material
 from backend.demo.processes import ManagedProcess, require_free_port
 from backend.demo.record import DemoRecord, KeptProject, read_record, write_record
 from backend.label_studio.client import LabelStudioClient
-from backend.model_loading import model_version_string
-from backend.retrieval import Retrieval, retrieve
+from backend.models_in_use import ModelIdentity, version_in_use
+from backend.retrieval import Retrieval, await_version, retrieve
 from backend.settings import Settings
+from db.engine import Database
 from inspection_models.model_card import CARD_FILE, read_card
 
 if TYPE_CHECKING:
@@ -119,7 +120,6 @@ class DemoSession:
                 options.directory, images=options.images, model=options.model, progress=self._progress
             )
         self.card: ModelCard = read_card(self.material.model / CARD_FILE)
-        self.model_version = model_version_string(self.card)
         with self._step("label_studio", "Label Studio") as tick:
             template = prepare_template(options.label_studio, _cache_directory(), progress=tick)
             self.server = LabelStudioServer(
@@ -138,6 +138,8 @@ class DemoSession:
         )
         with self._step("project", "project, backend and webhooks connected"):
             self.project = self._connected_project()
+        # Another model may have been activated here since the demo began.
+        self.model_version = self._version_in_use()
         with self._step("upload", "images uploaded"):
             self._upload()
         with self._step("predict", "images judged and explained") as tick:
@@ -201,18 +203,27 @@ class DemoSession:
             title = (
                 kept.title if kept else distinct_title(self.material.title, {p.title for p in self._record.projects})
             )
-            number = create_project(self.client, title, self.card, heading=self.material.heading)
+            number = create_project(self.client, title, ModelIdentity.of(self.card), heading=self.material.heading)
             kept = KeptProject(number, title, self.material.source, classes)
         self._keep(kept)
         return connect(
             self.client,
             kept.project_id,
             backend_url=f"http://127.0.0.1:{self._options.backend_port}",
-            card=self.card,
+            model=ModelIdentity.of(self.card),
             credentials=load_credentials(self.settings),
             mapping={},
             was_created=was_created,
         )
+
+    def _version_in_use(self) -> str:
+        database = Database(self.settings.resolved_database_url)
+        try:
+            version = version_in_use(self.settings, database, self.project.project_id).model_version
+        finally:
+            database.close()
+        await_version(self.client, self.project.project_id, version)
+        return version
 
     def _upload(self) -> None:
         """Upload what never was; each batch is kept in the record as soon as Label Studio has it."""

@@ -64,6 +64,14 @@ class Binding:
         """Whether anything at all can be answered in this configuration."""
         return self.image is not None and bool(self.choices or self.regions)
 
+    @property
+    def unsayable(self) -> tuple[str, ...]:
+        """The classes that neither a choice nor a region can say. Without choices, no region means good."""
+        if not self.usable:
+            return self.classes
+        silent = {self.good_class} if self.choice_control is None else set()
+        return tuple(name for name in self.classes if name not in {*self.choices, *self.regions, *silent})
+
 
 def bind(
     config: LabelingConfig, classes: Sequence[str], good_class: str | None = None, mapping: ClassMapping | None = None

@@ -21,10 +21,14 @@ async def livez() -> dict[str, str]:
 
 @router.get("/readyz")
 async def readyz(request: Request, response: Response) -> dict[str, Any]:
-    """Model loaded, database reachable, migrated and guarded: 200, else 503 with what is missing."""
+    """Model loaded, database reachable, migrated and guarded: 200, else 503 with what is missing.
+
+    "degraded", with 200, where it works but another model version answers than the one that was activated.
+    """
     desk: Desk = request.app.state.desk
     problems = await anyio.to_thread.run_sync(desk.problems)
     if problems:
         response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
         return {"status": "not ready", "problems": list(problems)}
-    return {"status": "ready"}
+    warnings = await anyio.to_thread.run_sync(desk.warnings)
+    return {"status": "degraded", "problems": list(warnings)} if warnings else {"status": "ready"}

@@ -29,17 +29,21 @@ def _desk(request: Request) -> Desk:
 
 @router.get("/health")
 async def health(request: Request) -> dict[str, str]:
-    """Answered from the event loop: never waits for a prediction under way."""
-    return {"status": "UP", "model_version": _desk(request).model_version}
+    """Answered from the event loop: never waits for a prediction under way, nor for the database."""
+    return {"status": "UP", "model_version": _desk(request).models.last_known}
 
 
 @router.post("/setup")
 async def setup(request: Request, body: SetupRequest) -> dict[str, str]:
-    """Say which model version answers, and log which classes the labeling configuration has no label for."""
+    """Say which model version answers, and log which classes the labeling configuration has no label for.
+
+    Label Studio asks this before each prediction and leaves out the tasks that have one of this version.
+    """
     desk = _desk(request)
-    for sentence in await anyio.to_thread.run_sync(desk.binding_problems, body.label_config):
+    model = await anyio.to_thread.run_sync(desk.models.announced, body.project_id)
+    for sentence in await anyio.to_thread.run_sync(desk.binding_problems, body.label_config, model):
         logger.warning("project %s: %s", body.project_id, sentence)
-    return {"model_version": desk.model_version}
+    return {"model_version": model.model_version}
 
 
 @router.post("/predict")
@@ -49,14 +53,14 @@ def predict(request: Request, body: PredictRequest) -> dict[str, Any]:
 
     desk = _desk(request)
     model = InspectionBackend(desk, label_config=body.label_config, project=body.project_id)
-    return {"results": model.predict(body.tasks), "model_version": desk.model_version}
+    return {"results": model.predict(body.tasks)}
 
 
 @router.api_route("/versions", methods=["GET", "POST"])
 async def versions(request: Request) -> dict[str, list[str]]:
     """The versions that this backend can answer with."""
-    desk = _desk(request)
-    return {"versions": [desk.model_version]}
+    models = await anyio.to_thread.run_sync(_desk(request).models.versions)
+    return {"versions": [model.model_version for model in models]}
 
 
 @router.post("/webhook", status_code=status.HTTP_202_ACCEPTED)

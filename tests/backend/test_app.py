@@ -74,7 +74,7 @@ def test_no_entry_without_the_right_credentials(client: TestClient) -> None:
 
 def test_probes_need_no_credentials(client: TestClient, desk: Desk) -> None:
     assert client.get("/livez").json() == {"status": "alive"}
-    assert client.get("/health").json() == {"status": "UP", "model_version": desk.model_version}
+    assert client.get("/health").json() == {"status": "UP", "model_version": desk.models.announced(None).model_version}
     wait_for(lambda: client.get("/readyz").status_code == 200)
 
 
@@ -140,7 +140,7 @@ def test_a_configuration_without_the_classes_is_refused_with_reasons(client: Tes
         [failure] = failures.recent(session)
     assert "crack" in failure.reason
     assert "Choice" in failure.reason
-    assert desk.binding_problems(config)
+    assert desk.binding_problems(config, desk.models.announced(1))
 
 
 def test_hostile_configuration_is_a_clear_400(client: TestClient) -> None:

@@ -279,3 +279,67 @@ def test_a_network_that_begins_at_random_is_told_of(tmp_path: Path, capsys: pyte
     assert [len(course) for course in courses] == [0, 1]
     assert run([*arguments, "--network", "shufflenet", "--out", str(tmp_path / "third")]) == 1
     assert "begins at random" not in capsys.readouterr().err
+
+
+def test_models_are_listed_switched_taken_back_and_retired(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INSPECTION_MODEL", str(model))
+    first, second = (desks.write_model(tmp_path / name, favourite=name) for name in ("stain", "good"))
+    assert run(["db", "upgrade"]) == 0
+    assert run(["models", "activate", str(first), "--note", "first try"]) == 0
+    assert run(["models", "activate", str(second)]) == 0
+    capsys.readouterr()
+    assert run(["models", "activate", str(second), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["changed"], told["project"], told["projects"]) == (False, None, [])
+    assert run(["models", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [bool(one["in_use_for"]) for one in listed] == [False, True]
+    assert all(Path(one["directory"]).is_relative_to(tmp_path / "data" / "models") for one in listed)
+    assert run(["models", "retire", listed[1]["fingerprint"]]) == 1
+    assert "activate another version there first" in capsys.readouterr().err
+    assert run(["models", "back", "--note", "too strict"]) == 0
+    assert "is in use for the desk" in capsys.readouterr().out
+    assert run(["models", "retire", listed[1]["fingerprint"], "--note", "too strict"]) == 0
+    assert run(["models", "activate", listed[1]["version"]]) == 1
+    assert "inspection models reinstate" in capsys.readouterr().err
+    assert run(["models", "reinstate", listed[1]["version"], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["changed"] is True
+    assert run(["models", "history", "--json"]) == 0
+    events = json.loads(capsys.readouterr().out)
+    assert [event["what"] for event in events] == ["activated", "activated", "taken back", "retired", "reinstated"]
+    assert [event["why"] for event in events] == ["first try", None, "too strict", "too strict", None]
+    assert all("@" in event["who"] for event in events)
+    assert events[2]["undoes"] == events[1]["id"]
+    assert run(["models", "history"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count(f"tiny {listed[0]['version']}") == 2
+    assert "strict" in shown
+    assert run(["models", "list"]) == 0
+    assert f"tiny {listed[0]['version']}" in (shown := capsys.readouterr().out)
+    assert "the desk" in shown
+
+
+def test_doctor_looks_at_the_models_that_are_in_use(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INSPECTION_MODEL", str(model))
+    assert run(["db", "upgrade"]) == 0
+    assert run(["models", "activate", str(desks.write_model(tmp_path / "stain", favourite="stain"))]) == 0
+    capsys.readouterr()
+    run(["doctor", "--json"])
+    findings = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
+    assert findings["model"]["ok"]
+    assert "activated" in findings["model"]["found"]
+    [kept] = (tmp_path / "data" / "models").iterdir()
+    (kept / "weights.safetensors").write_bytes(b"")
+    run(["doctor", "--json"])
+    findings = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
+    assert not findings["model"]["ok"]
+    assert "changed or damaged" in findings["model"]["found"]
+    assert "the one before answers" in findings["model"]["found"]
+    assert run(["models", "list", "--json"]) == 0
+    [listed] = json.loads(capsys.readouterr().out)
+    assert listed["directory"] is None
+    assert "changed or damaged" in listed["problem"]

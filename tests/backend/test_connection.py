@@ -9,15 +9,14 @@ import pytest
 from backend.connection import BACKEND_TITLE, connect
 from backend.credentials import WEBHOOK_HEADER, Credentials
 from backend.label_studio.template import labeling_configuration
+from backend.models_in_use import ModelIdentity
 
 CREDENTIALS = Credentials("inspection", "new password", "new token")
 CLASSES = ("good", "scratches")
 OLD, NEW = "http://127.0.0.1:9090", "http://desk.example:9191"
 
 
-class Card:
-    classes = CLASSES
-    good_class = "good"
+MODEL = ModelIdentity("0" * 64, "strip 1", CLASSES, "good", names_several=False)
 
 
 class Project:
@@ -69,7 +68,7 @@ class Project:
         del self.hooks[number]
 
     def connect(self, url: str, credentials: Credentials = CREDENTIALS) -> None:
-        connect(self, 1, backend_url=url, card=Card(), credentials=credentials, mapping={})  # type: ignore[arg-type]
+        connect(self, 1, backend_url=url, model=MODEL, credentials=credentials, mapping={})  # type: ignore[arg-type]
 
     def assert_connected_once(self, url: str) -> None:
         [backend] = self.backends.values()

@@ -1,0 +1,118 @@
+"""Model directories kept where they cannot vanish under the desk: one folder a version, named by its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from inspection_models.model_card import CARD_FILE, WEIGHTS_FILE, ModelError, read_card
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from inspection_models.model_card import ModelCard
+
+_LEFT_OVER_SECONDS = 24 * 3600.0
+
+
+class ModelStore:
+    """The folder that activated models are copied to.
+
+    Args:
+        folder: made when the first model is kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def directory(self, fingerprint: str) -> Path:
+        """Where the version of this fingerprint is kept, if it is."""
+        return self.folder / fingerprint
+
+    def keep(self, source: Path) -> Path:
+        """Copy a model directory, whole or not at all; a version that is kept in order already is left as it is.
+
+        Raises:
+            ModelError: the directory is no model, or its weights are not those its card was written for.
+            OSError: it cannot be read or copied.
+        """
+        card = read_card(source / CARD_FILE)
+        target = self.directory(card.fingerprint)
+        if damage(target, card.fingerprint) is None:
+            return target
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._remove_left_overs()
+        fresh = self.folder / f".{uuid.uuid4().hex}"
+        try:
+            _copy(source, fresh)
+            if problem := damage(fresh, card.fingerprint):
+                raise ModelError(f"{source} is no whole model: {problem}")
+            self._swap_in(fresh, target, card)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        return target
+
+    def locate(self, fingerprint: str, recorded: Sequence[str]) -> Path:
+        """A directory that holds the version unharmed: the kept copy, else one of those it was read from.
+
+        Raises:
+            ModelError: there is none; the message says what is wrong with each.
+        """
+        problems = []
+        for directory in dict.fromkeys((self.directory(fingerprint).absolute(), *map(Path, recorded))):
+            problem = damage(directory, fingerprint)
+            if problem is None:
+                return directory
+            problems.append(problem)
+        raise ModelError(f"{'; '.join(problems)}; activate the version again from a directory that holds it")
+
+    def _swap_in(self, fresh: Path, target: Path, card: ModelCard) -> None:
+        try:
+            fresh.rename(target)
+        except OSError:
+            # A folder that holds files is not replaced. Either another process kept the same version meanwhile, or
+            # this is the damaged copy that is to be put right.
+            if damage(target, card.fingerprint) is not None:
+                target.rename(self.folder / f".{uuid.uuid4().hex}")
+                fresh.rename(target)
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _remove_left_overs(self) -> None:
+        """What a process that was killed left half copied, and damaged copies that were replaced."""
+        for folder in self.folder.glob(".*"):
+            if folder.is_dir() and time.time() - folder.stat().st_mtime > _LEFT_OVER_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def damage(directory: Path, fingerprint: str) -> str | None:
+    """What keeps a directory from being the version of this fingerprint; None where its card and weights are right."""
+    try:
+        card = read_card(directory / CARD_FILE)
+        if card.fingerprint != fingerprint:
+            return f"{directory} holds another model by now, {card.name} {card.version}"
+        digest = hashlib.sha256((directory / WEIGHTS_FILE).read_bytes()).hexdigest()
+    except ModelError as error:
+        return str(error)
+    except OSError as error:
+        return f"{directory / WEIGHTS_FILE}: cannot be read ({error.strerror or error})"
+    return None if digest == card.weights_sha256 else f"{directory / WEIGHTS_FILE}: was changed or damaged"
+
+
+def _copy(source: Path, target: Path) -> None:
+    """The files of a model directory, down to the disk."""
+    target.mkdir()
+    for file in sorted(source.iterdir()):
+        if file.is_file():
+            with (target / file.name).open("xb") as copy:
+                copy.write(file.read_bytes())
+                copy.flush()
+                os.fsync(copy.fileno())
