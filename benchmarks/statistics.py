@@ -23,12 +23,12 @@ def balanced_accuracy(truth: Sequence[str], decided: Sequence[str]) -> dict[str,
     def statistic(cases: NDArray[np.int64]) -> float:
         return float(recall_score(true[cases], said[cases], average="macro", zero_division=np.nan))
 
-    return _rounded(bootstrap(statistic, len(true)))
+    return rounded(bootstrap(statistic, len(true)))
 
 
 def mean(values: Sequence[float]) -> dict[str, Any]:
     """A mean with its interval."""
-    return _rounded(mean_interval(values))
+    return rounded(mean_interval(values))
 
 
 def ratio(slow: Sequence[float], fast: Sequence[float], share: float = 1.0) -> dict[str, float]:
@@ -44,7 +44,8 @@ def ratio(slow: Sequence[float], fast: Sequence[float], share: float = 1.0) -> d
     }
 
 
-def _rounded(interval: Interval) -> dict[str, Any]:
+def rounded(interval: Interval) -> dict[str, Any]:
+    """An interval for a report."""
     return {
         "value": round(interval.value, 4),
         "low": round(interval.low, 4),

@@ -15,6 +15,7 @@ from inspection_models.data.markings import is_marked, truth_of
 from inspection_models.images import read_image
 from inspection_models.metrics.errors import MetricError
 from inspection_models.preprocessing import Placement, resample
+from inspection_models.tile_explanations import tile_probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from inspection_models.classifier import DefectClassifier
     from inspection_models.data import Sample
     from inspection_models.preprocessing import Preprocessing
+    from inspection_models.tiling import Tile
 
 GOOD, UNMARKED, MISCLASSIFIED, OVER_LIMIT = "good part", "defect not marked", "misclassified", "over the limit"
 """Why an image is left out."""
@@ -48,7 +50,7 @@ class Case:
         inputs: float32 [3, H, W].
         truth: bool [H, W], the defect on the network's grid.
         placement: where the picture lies in the input.
-        defect_share: share of the picture's own pixels that are defective, in (0, 1].
+        defect_share: share of the picture's, or the tile's, own pixels that are defective, in (0, 1].
     """
 
     sample: Sample
@@ -129,6 +131,9 @@ def check_classes(known: Sequence[str], samples: Sequence[Sample]) -> None:
 def prepare_case(classifier: DefectClassifier, sample: Sample) -> Case:
     """Read a sample's image and truth.
 
+    Of an image that the model looks at in tiles, the case is one tile: of those that show at least half as much of the
+    defect as any does, the one that finds its class most probable. Its maps are what the image's map is stitched from.
+
     Raises:
         MetricError: nothing is marked.
         DatasetError: its mask is missing, damaged or of another size than its image.
@@ -138,6 +143,9 @@ def prepare_case(classifier: DefectClassifier, sample: Sample) -> Case:
     truth = truth_of(sample, (pixels.shape[0], pixels.shape[1]), sample.label)
     if not truth.any():
         raise MetricError(f"{sample.path}: no pixel of its defect is marked; leave the image out")
+    if classifier.card.tiling is not None:
+        tile = _convinced_tile(classifier, pixels, truth, sample.label)
+        pixels, truth = tile.cut(pixels), tile.cut(truth)
     inputs, placement = classifier.preprocessing.apply(pixels)
     return Case(
         sample=sample,
@@ -147,6 +155,19 @@ def prepare_case(classifier: DefectClassifier, sample: Sample) -> Case:
         placement=placement,
         defect_share=float(truth.mean()),
     )
+
+
+def _convinced_tile(
+    classifier: DefectClassifier, pixels: NDArray[np.uint8], truth: NDArray[np.bool_], label: str
+) -> Tile:
+    prediction = classifier.predict([pixels])[0]
+    tiling, logits = classifier.card.tiling, prediction.tile_logits
+    if tiling is None or logits is None:
+        raise ValueError("only a model with a tiling has tiles")
+    views = tiling.views((pixels.shape[0], pixels.shape[1]))
+    shown = np.array([int(tile.cut(truth).sum()) for tile in views])
+    probabilities = tile_probabilities(classifier, logits)[:, classifier.classes.index(label)]
+    return views[int(np.where(2 * shown >= shown.max(), probabilities, -1.0).argmax())]
 
 
 def truth_on_grid(truth: NDArray[np.bool_], preprocessing: Preprocessing) -> NDArray[np.bool_]:

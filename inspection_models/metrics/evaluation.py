@@ -83,7 +83,8 @@ def evaluate_explanations(
 ) -> ExplanationReport:
     """Explain the true class of every rightly decided image with a marked defect, and measure the maps.
 
-    Maps are measured on the network's grid, where they are made; truth is brought there as the image is. Methods run
+    Maps are measured on the network's grid, where they are made; truth is brought there as the image is. Of images that
+    are looked at in tiles one tile each is measured, see `prepare_case`. Methods run
     with their default options; controls see the picture without its padding, which they leave at zero.
 
     Args:
@@ -238,6 +239,7 @@ def _stated(
         "options": options,
         "activation": classifier.card.activation,
         "input_size": classifier.preprocessing.size,
+        "tiling": None if classifier.card.tiling is None else asdict(classifier.card.tiling),
         "target": "true class",
         "iou_share": localisation.TOP_SHARE,
         "kept_share": KEPT_SHARE,

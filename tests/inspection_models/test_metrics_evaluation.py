@@ -28,6 +28,7 @@ from inspection_models.metrics.evaluation import EvaluationSettings, evaluate_ex
 from inspection_models.metrics.parts import choose_part
 from inspection_models.metrics.report import METRICS
 from inspection_models.preprocessing import Preprocessing
+from inspection_models.tiling import Tile, Tiling
 from tests.inspection_models.attribution_networks import INPUT_SIZE, Plain, built
 from tests.inspection_models.data_files import image_folder
 
@@ -386,3 +387,35 @@ def test_a_data_set_that_does_not_fit_the_model_is_refused(classifier: DefectCla
     few = load_dataset(image_folder(tmp_path / "few", {"good": 3, "crack": 2}))
     with pytest.raises(DatasetError, match="or take all images"):
         choose_part(classifier.card, few, "test")
+
+
+def test_of_an_image_in_tiles_the_most_convinced_tile_that_shows_the_defect_is_measured(
+    classifier: DefectClassifier, tmp_path: Path
+) -> None:
+    tiled = classifier.with_settings(tiling=Tiling((48, 48), 12))
+    photographs = [photograph(tmp_path, number, size=(90, 140)) for number in range(60)]
+    decided = [tiled.predict([read_image(sample.path).pixels])[0].label for sample in photographs]
+    found = [replace(sample, label=label) for sample, label in zip(photographs, decided, strict=True)]
+    sample = next(sample for sample in found if sample.label != "good")
+    case = prepare_case(tiled, sample)
+    pixels = read_image(sample.path).pixels
+    truth = truth_of(sample, (90, 140))
+    shown = {}
+    for tile in Tiling((48, 48), 12).tiles((90, 140)):
+        inputs, _ = LETTERBOX.apply(np.ascontiguousarray(tile.cut(pixels)))
+        if torch.equal(inputs, case.inputs):
+            measured = tile
+        with torch.inference_mode():
+            logits = classifier.network(inputs[None])[0]
+        shown[tile] = (int(tile.cut(truth).sum()), float(logits[case.target] - logits[CLASSES.index("good")]))
+    most = max(pixels for pixels, _ in shown.values())
+    enough = {tile: margin for tile, (pixels, margin) in shown.items() if 2 * pixels >= most}
+    assert measured in enough
+    assert case.defect_share == pytest.approx(tile_share(truth, measured))
+    assert np.array_equal(case.truth.numpy(), truth_on_grid(measured.cut(truth), LETTERBOX))
+    report = evaluate_explanations(tiled, [sample], EvaluationSettings(methods=("quorum", "uniform")))
+    assert report.settings["tiling"]["size"] == (48, 48)
+
+
+def tile_share(truth: np.ndarray, tile: Tile) -> float:
+    return float(tile.cut(truth).mean())
