@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -32,6 +32,12 @@ def train_model(
         str, typer.Option("--network", help="efficientnet-lite0, or a torchvision network by its name.")
     ] = "efficientnet-lite0",
     weights: Annotated[Path | None, typer.Option("--weights", help="Local weights to start from.")] = None,
+    weights_are: Annotated[
+        str,
+        typer.Option(
+            "--weights-are", help="imagenet: --weights learned from many photographs; other: all layers learn."
+        ),
+    ] = "imagenet",
     size: Annotated[int, typer.Option("--size", min=32, help="Side of the network's input, in pixels.")] = 224,
     letterbox: Annotated[
         bool, typer.Option("--letterbox/--resize", help="Keep the image's proportions, or stretch it.")
@@ -42,12 +48,24 @@ def train_model(
     explanation: Annotated[
         str, typer.Option("--explanation", help="Attribution method for the model's decisions: quorum, sise, …")
     ] = "quorum",
+    marks: Annotated[
+        bool, typer.Option("--marks/--no-marks", help="Learn from masks and boxes, too, where the data has them.")
+    ] = True,
     epochs: Annotated[int, typer.Option("--epochs", min=0, help="Passes over the training part at most.")] = 12,
+    whole_epochs: Annotated[
+        int, typer.Option("--whole-epochs", min=0, help="So many of them, the last, in which all layers learn.")
+    ] = 0,
     patience: Annotated[int, typer.Option("--patience", min=1, help="Epochs without gain before it stops.")] = 4,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of split, weights, augmentation and order.")] = 0,
     name: Annotated[str, typer.Option("--name", help="Of the model; the directory's name if left out.")] = "",
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")] = "cpu",
+    precision: Annotated[
+        str, typer.Option("--precision", help="auto, float32, bfloat16 or float16; auto is mixed on a GPU.")
+    ] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is in --out.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Throw away the checkpoint of a broken training with the same --out.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON summary.")] = False,
 ) -> int:
     """Train, calibrate and measure a classifier."""
@@ -62,15 +80,20 @@ def train_model(
         good_class=good_class,
         architecture=network,
         weights=weights,
+        weights_are=cast("Any", weights_are),
         size=(size, size),
         mode="letterbox" if letterbox else "resize",
         flips=flips,
         explanation=explanation,
+        marks=marks,
         epochs=epochs,
+        whole_epochs=whole_epochs,
         patience=patience,
         seed=seed,
         overwrite=overwrite,
+        restart=restart,
         device=device,
+        precision=cast("Any", precision),
     )
     console = Console(stderr=True)
     if request.begins_at_random and network in network_names():
@@ -122,6 +145,8 @@ def _summary(report: TrainingReport) -> dict[str, Any]:
 def _print(report: TrainingReport, console: Console) -> None:
     from backend.cli.evaluation_tables import print_decisions  # noqa: PLC0415
 
+    for epoch in report.continued_after:
+        console.print(f"went on after epoch {epoch}, where the training had been broken off", highlight=False)
     for line in report.ignored:
         console.print(f"left out: {line}", highlight=False, style="yellow")
     print_decisions(report.test, "test", console)

@@ -1,50 +1,51 @@
-"""Fitting a network: first its new last layer on cached features, then the deeper layers epoch by epoch."""
+"""Fitting a network stage by stage and epoch by epoch, so that it can be broken off after each and go on."""
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
-from inspection_models.calibration import negative_log_likelihood
 from inspection_models.networks.build import last_layer
-from inspection_models.training.augmentation import augmentation
-from inspection_models.training.batches import FittedImages, class_weights, draw_epoch
-from inspection_models.training.evaluation import balanced_accuracy
+from inspection_models.training.augmentation import Augmentation
+from inspection_models.training.batches import draw_epoch
+from inspection_models.training.checkpoint import Checkpoint
+from inspection_models.training.curves import CURVES_FILE, curves_csv
+from inspection_models.training.losses import MarkedPlaces, decision_loss, loss_weights
+from inspection_models.training.precision import MixedPrecision
 from inspection_models.training.request import EpochFigures, TrainingError, TrainingEvent
+from inspection_models.training.stages import WEIGHT_DECAY, fine_layers, fit_head, set_stage, share_right
+from inspection_models.training.stopping import is_better, validation_figures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from inspection_models.training.batches import Augment
+    from inspection_models.training.batches import FittedImages
+    from inspection_models.training.checkpoint import Workplace
     from inspection_models.training.request import TrainingRequest
 
     Progress = Callable[[TrainingEvent], None]
 
-_WEIGHT_DECAY = 1e-2
-_HEAD_STEPS = 200
-_HEAD_VIEWS = 2
-_HEAD_LEARNING_RATE = 5e-3
 _PRETRAINED_SHARE = 0.1
 _HEAD_SHARE = 0.2
-# Pretrained layers on a grid of a finer stride than this stay as they are: they see edges and textures, which ImageNet
-# taught well enough, take most of the time and hold few of the parameters.
-_FIRST_TRAINED_STRIDE = 16
+_MARKS_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class Fit:
-    """The course of a fit and the epoch whose weights the network now has."""
+    """The course of a fit, the epoch whose weights the network now has, and where it had been broken off."""
 
     epochs: tuple[EpochFigures, ...]
     best_epoch: int
+    continued_after: tuple[int, ...]
+    precision: str
 
 
 def fit(
@@ -52,217 +53,255 @@ def fit(
     train: FittedImages,
     validation: FittedImages,
     request: TrainingRequest,
+    place: Workplace,
     *,
+    several: bool,
+    good: int | None,
     fill: tuple[float, float, float],
     progress: Progress,
 ) -> Fit:
     """Train a network in place and leave it with the weights that did best on the validation part.
+
+    All chance in an epoch follows from the seed and its number, so a training that goes on from the checkpoint of the
+    epoch before ends with the same weights.
 
     Args:
         network: on the request's device.
         train: images to learn from.
         validation: images to stop by.
         request: learning rate, epochs and so on.
+        place: where checkpoints are kept.
+        several: whether an image may show several classes.
+        good: index of the class without a defect, if there is one.
         fill: RGB, 0 to 255, of what augmentation uncovers.
         progress: told of every step.
 
     Raises:
-        TrainingError: the loss is not finite.
+        TrainingError: the loss is not finite, or a checkpoint cannot be read or written.
     """
-    _, head = last_layer(network)
-    pretrained = not request.begins_at_random
-    augment = augmentation(flips=request.flips, fill=fill, seed=request.seed)
-    course: list[EpochFigures] = []
-    best, best_state = None, network.state_dict()
-    if pretrained and isinstance(head, nn.Linear):
-        loss = _fit_head(network, head, train, augment, request, progress)
-        best = _validate(network, validation, request, 0, loss)
-        course.append(best)
-        progress(TrainingEvent("head", len(train), len(train), balanced_accuracy=best.balanced_accuracy))
-        best_state = copy.deepcopy(network.state_dict())
-    frozen = _fine_layers(network, request) if pretrained else []
-    for layer in frozen:
-        layer.requires_grad_(requires_grad=False)
-    stepper = _Stepper(network, head, train, request, pretrained=pretrained)
-    rng = np.random.default_rng([request.seed, 1])
-    for epoch in range(1, request.epochs + 1):
-        _set_training(network, keep_statistics=pretrained)
-        loss = _run_epoch(stepper, train, augment, rng, epoch, progress)
-        figures = _validate(network, validation, request, epoch, loss)
-        course.append(figures)
-        done = len(train)
-        progress(TrainingEvent("epoch", done, done, epoch, request.epochs, figures.balanced_accuracy))
-        if best is None or _is_better(figures, best):
-            best, best_state = figures, copy.deepcopy(network.state_dict())
-        elif epoch - best.epoch >= request.patience:
-            break
-    network.load_state_dict(best_state)
-    network.requires_grad_(requires_grad=True).eval()
-    return Fit(tuple(course), best.epoch if best is not None else 0)
-
-
-def _set_training(network: nn.Module, *, keep_statistics: bool) -> None:
-    """Training mode; pretrained normalisation keeps its statistics, which small batches of alike images would spoil."""
-    network.train()
-    if keep_statistics:
-        for layer in network.modules():
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                layer.eval()
+    with ExitStack() as stack:
+        fitting = _Fitting(network, train, validation, request, several=several, good=good, fill=fill, stack=stack)
+        if not fitting.take_up(place.latest()):
+            fitting.begin(progress)
+            fitting.keep(place)
+        while not fitting.is_done:
+            fitting.pass_through(progress)
+            fitting.keep(place)
+        return fitting.finish()
 
 
 def logits_of(network: nn.Module, images: FittedImages, request: TrainingRequest) -> NDArray[np.float32]:
     """Float32 [N, C] of all images, as they are, in eval mode."""
     network.eval()
     with torch.inference_mode():
-        rows = [network(inputs.to(request.device)).float().cpu() for inputs, _ in images.batches(request.batch_size)]
+        rows = [network(b.inputs.to(request.device)).float().cpu() for b in images.batches(request.batch_size)]
     return torch.cat(rows).numpy()
 
 
-def _validate(
-    network: nn.Module, validation: FittedImages, request: TrainingRequest, epoch: int, training_loss: float
-) -> EpochFigures:
-    logits = logits_of(network, validation, request)
-    loss = negative_log_likelihood(logits, validation.labels)
-    if not np.isfinite([loss, training_loss]).all():
-        raise TrainingError(f"the loss is no longer finite in epoch {epoch}; lower the learning rate")
-    return EpochFigures(epoch, training_loss, loss, balanced_accuracy(logits.argmax(axis=1), validation.labels))
-
-
-def _is_better(figures: EpochFigures, best: EpochFigures) -> bool:
-    return (figures.balanced_accuracy, -figures.validation_loss) > (best.balanced_accuracy, -best.validation_loss)
-
-
-def _fit_head(
-    network: nn.Module,
-    head: nn.Linear,
-    train: FittedImages,
-    augment: Augment,
-    request: TrainingRequest,
-    progress: Progress,
-) -> float:
-    """Fit the last linear layer to what enters it, with the rest of the network as it is; returns the last loss.
-
-    Every image is seen as it is and in some augmented views, lest the layer be thrown off by the first that it meets.
-    """
-    views = (None, *[augment] * _HEAD_VIEWS)
-    features = _entering(network, head, train, views, request, progress)
-    labels = torch.from_numpy(train.labels).to(request.device).repeat(len(views))
-    weights = _loss_weights(train, head.out_features, request, power=2)
-    optimiser = torch.optim.AdamW(head.parameters(), lr=_HEAD_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
-    loss = torch.zeros(())
-    for _ in range(_HEAD_STEPS):
-        optimiser.zero_grad()
-        loss = functional.cross_entropy(head(features), labels, weights)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-    return float(loss.detach())
-
-
-def _entering(
-    network: nn.Module,
-    head: nn.Linear,
-    train: FittedImages,
-    views: tuple[Augment | None, ...],
-    request: TrainingRequest,
-    progress: Progress,
-) -> torch.Tensor:
-    """What enters the head, float32 [views * N, F], view by view."""
-    network.eval()
-    entering: list[torch.Tensor] = []
-    handle = head.register_forward_pre_hook(lambda _, arguments: entering.append(arguments[0].clone()))
-    total = len(views) * len(train)
-    try:
-        with torch.no_grad():
-            for view in views:
-                for inputs, _ in train.batches(request.batch_size, view):
-                    network(inputs.to(request.device))
-                    progress(TrainingEvent("head", sum(map(len, entering)), total))
-    finally:
-        handle.remove()
-    return torch.cat(entering)
-
-
-def _loss_weights(train: FittedImages, classes: int, request: TrainingRequest, power: int) -> torch.Tensor:
-    weights = class_weights(train.labels, classes) ** power
-    return torch.tensor(weights / weights[train.labels].mean(), dtype=torch.float32, device=request.device)
-
-
-def _fine_layers(network: nn.Module, request: TrainingRequest) -> list[nn.Module]:
-    """Layers with parameters whose outputs lie on a grid of a finer stride than `_FIRST_TRAINED_STRIDE`."""
-    fine: list[nn.Module] = []
-    limit = max(request.size) / _FIRST_TRAINED_STRIDE
-
-    def note(layer: nn.Module, _: object, output: object) -> None:
-        if isinstance(output, torch.Tensor) and output.ndim == 4 and max(output.shape[2:]) > limit + 1:
-            fine.append(layer)
-
-    leaves = [
-        m for m in network.modules() if next(m.children(), None) is None and next(m.parameters(), None) is not None
-    ]
-    handles = [leaf.register_forward_hook(note) for leaf in leaves]
-    try:
-        network.eval()
-        with torch.no_grad():
-            network(torch.zeros(1, 3, *request.size, device=request.device))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return fine
-
-
-class _Stepper:
-    """One optimiser step after another, at a learning rate that rises over the first epoch's half and then falls."""
+class _Fitting:
+    """A fit between two epochs."""
 
     def __init__(
         self,
         network: nn.Module,
-        head: nn.Linear | nn.Conv2d,
         train: FittedImages,
+        validation: FittedImages,
         request: TrainingRequest,
         *,
-        pretrained: bool,
+        several: bool,
+        good: int | None,
+        fill: tuple[float, float, float],
+        stack: ExitStack,
     ) -> None:
-        self.network, self.request = network, request
-        self.classes = head.weight.shape[0]
-        self._loss_weights = _loss_weights(train, self.classes, request, power=1)
-        new = {id(parameter) for parameter in head.parameters()}
-        body = [p for p in network.parameters() if id(p) not in new and p.requires_grad]
-        rate = request.learning_rate
-        groups = [
-            {"params": list(head.parameters()), "lr": rate * (_HEAD_SHARE if pretrained else 1)},
-            {"params": body, "lr": rate * (_PRETRAINED_SHARE if pretrained else 1)},
-        ]
-        self._optimiser = torch.optim.AdamW(groups, weight_decay=_WEIGHT_DECAY)
-        steps = max(1, round(len(train) / request.batch_size))
-        total, rise = max(1, steps * request.epochs), max(1, steps // 2)
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(
-            self._optimiser, lambda step: min((step + 1) / rise, 0.5 * (1 + np.cos(np.pi * step / total)))
+        self._network, self._train, self._validation, self._request = network, train, validation, request
+        self._several = several
+        self._precision = MixedPrecision(request.device, request.precision)
+        self._augment = Augmentation(flips=request.flips, fill=fill)
+        self._weights = loss_weights(train, power=1).to(request.device)
+        self._fine = fine_layers(network, request) if request.keeps_statistics else []
+        self._marks: MarkedPlaces | None = None
+        if request.marks and train.are_marked:
+            marks = MarkedPlaces(network, request.size, train.targets.shape[1], good)
+            self._marks = stack.enter_context(marks).to(request.device)
+        _, self._head = last_layer(network)
+        self._optimiser = self._new_optimiser()
+        self._steps = max(1, round(len(train) / request.batch_size))
+        self._course: list[EpochFigures] = []
+        self._best: EpochFigures | None = None
+        self._best_weights = _copied(network)
+        self._continued_after: tuple[int, ...] = ()
+        self._epoch = 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all epochs are passed, or enough of them without a gain."""
+        waited = self._epoch - self._best.epoch if self._best is not None else 0
+        return self._epoch >= self._request.epochs or waited >= self._request.patience
+
+    def begin(self, progress: Progress) -> None:
+        """Fit the head, if the layers before it know something."""
+        if self._request.begins_at_random or not isinstance(self._head, nn.Linear):
+            return
+        started = time.monotonic()
+        loss, right = fit_head(
+            self._network,
+            self._head,
+            self._train,
+            self._augment,
+            self._request,
+            self._precision,
+            several=self._several,
+            progress=progress,
         )
+        figures = self._validated(loss, None, right, 0.0, started)
+        total = len(self._train)
+        progress(TrainingEvent("head", total, total, balanced_accuracy=figures.balanced_accuracy))
 
-    def step(self, inputs: torch.Tensor, labels: torch.Tensor) -> float:
-        """Learn from one batch; returns its loss before."""
-        device = self.request.device
+    def pass_through(self, progress: Progress) -> None:
+        """Learn for one epoch, and see what it was good for."""
+        started = time.monotonic()
+        request, epoch = self._request, self._epoch + 1
+        self._epoch = epoch
+        set_stage(self._network, self._fine, request.stage(epoch), keeps_statistics=request.keeps_statistics)
+        torch.manual_seed(_chance(request.seed, epoch))
+        rng = np.random.default_rng([request.seed, epoch])
+        sums = np.zeros(3)
+        drawn = draw_epoch(self._train.labels, self._train.targets.shape[1], request.batch_size, rng)
+        for number, indices in enumerate(drawn, start=1):
+            self._set_rate((epoch - 1) * self._steps + number - 1)
+            sums += self._step(indices, rng)
+            done = min(number * request.batch_size, len(self._train) - 1)
+            progress(TrainingEvent("epoch", done, len(self._train), epoch, request.epochs))
+        loss, marks_loss, right = (sums / len(drawn)).tolist()
+        rate = max(
+            request.learning_rate * self._factor((epoch - 1) * self._steps + step) for step in range(self._steps)
+        )
+        figures = self._validated(loss, marks_loss if self._marks is not None else None, right, rate, started)
+        done = len(self._train)
+        progress(TrainingEvent("epoch", done, done, epoch, request.epochs, figures.balanced_accuracy))
+
+    def keep(self, place: Workplace) -> None:
+        """Write the checkpoint of the epoch."""
+        tensors = {f"network.{name}": tensor for name, tensor in self._network.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self._best_weights.items()}
+        if self._marks is not None:
+            tensors |= {f"marks.{name}": tensor for name, tensor in self._marks.state_dict().items()}
+        for number, moments in self._optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{number}.{name}": tensor for name, tensor in moments.items()}
+        state = {
+            "course": [asdict(figures) for figures in self._course],
+            "best_epoch": None if self._best is None else self._best.epoch,
+            "precision": self._precision.state,
+            "continued_after": list(self._continued_after),
+        }
+        place.write(Checkpoint(self._epoch, tensors, state))
+        place.show(CURVES_FILE, curves_csv(self._course))
+
+    def take_up(self, checkpoint: Checkpoint | None) -> bool:
+        """Go on from a checkpoint, if there is one."""
+        if checkpoint is None:
+            return False
+        parts: dict[str, dict[str, torch.Tensor]] = {"network": {}, "best": {}, "marks": {}, "optimiser": {}}
+        for name, tensor in checkpoint.tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        self._network.load_state_dict(parts["network"])
+        self._best_weights = parts["best"]
+        if self._marks is not None:
+            self._marks.load_state_dict(parts["marks"])
+        self._take_up_moments(parts["optimiser"])
+        self._course = [EpochFigures(**fields) for fields in checkpoint.state["course"]]
+        best = checkpoint.state["best_epoch"]
+        self._best = next((figures for figures in self._course if figures.epoch == best), None)
+        self._precision.state = checkpoint.state["precision"]
+        self._continued_after = (*checkpoint.state["continued_after"], checkpoint.epoch)
+        self._epoch = checkpoint.epoch
+        return True
+
+    def finish(self) -> Fit:
+        """Give the network its best weights."""
+        self._network.load_state_dict(self._best_weights)
+        self._network.requires_grad_(requires_grad=True).eval()
+        best = self._best.epoch if self._best is not None else 0
+        return Fit(tuple(self._course), best, self._continued_after, self._precision.name)
+
+    def _new_optimiser(self) -> torch.optim.AdamW:
+        new = {id(parameter) for parameter in self._head.parameters()}
+        body = [parameter for parameter in self._network.parameters() if id(parameter) not in new]
+        rate, pretrained = self._request.learning_rate, not self._request.begins_at_random
+        groups: list[dict[str, Any]] = [
+            {"params": list(self._head.parameters()), "highest": rate * (_HEAD_SHARE if pretrained else 1)},
+            {"params": body, "highest": rate * (_PRETRAINED_SHARE if pretrained else 1)},
+        ]
+        if self._marks is not None:
+            groups.append({"params": list(self._marks.parameters()), "highest": rate})
+        return torch.optim.AdamW(groups, lr=rate, weight_decay=WEIGHT_DECAY)
+
+    def _take_up_moments(self, tensors: dict[str, torch.Tensor]) -> None:
+        state = self._optimiser.state_dict()
+        parameters = [parameter for group in self._optimiser.param_groups for parameter in group["params"]]
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in tensors.items():
+            number, _, kind = name.partition(".")
+            like = parameters[int(number)]
+            # In the layout of its parameter, which a file does not keep: kernels may depend on it.
+            laid_out = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
+            moments.setdefault(int(number), {})[kind] = laid_out.detach()
+        self._optimiser.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
+
+    def _factor(self, step: int) -> float:
+        """Share of the highest learning rate in a step, from 0: it rises over half an epoch, then falls as a cosine."""
+        total, rise = max(1, self._steps * self._request.epochs), max(1, self._steps // 2)
+        return float(min((step + 1) / rise, 0.5 * (1 + np.cos(np.pi * step / total))))
+
+    def _set_rate(self, step: int) -> None:
+        for group in self._optimiser.param_groups:
+            group["lr"] = group["highest"] * self._factor(step)
+
+    def _step(self, indices: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
+        """Learn from one batch; returns loss of the decisions, loss of the marks and share decided rightly before."""
+        device = self._request.device
+        batch = self._train.batch(indices.tolist(), self._augment, rng)
+        targets = batch.targets.to(device)
         self._optimiser.zero_grad()
-        loss = functional.cross_entropy(self.network(inputs.to(device)), labels.to(device), self._loss_weights)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step()
-        self._schedule.step()
-        return float(loss.detach())
+        with self._precision.passing():
+            logits = self._network(batch.inputs.to(device))
+        logits = logits.float()
+        decided = decision_loss(logits, targets, self._weights, several=self._several)
+        marked = self._marks.loss(batch) if self._marks is not None else torch.zeros((), device=device)
+        self._precision.step(decided + _MARKS_SHARE * marked, self._optimiser)
+        right = share_right(logits.detach(), targets, several=self._several)
+        return np.array([float(decided.detach()), float(marked.detach()), right])
+
+    def _validated(
+        self, loss: float, marks_loss: float | None, right: float, rate: float, started: float
+    ) -> EpochFigures:
+        logits = logits_of(self._network, self._validation, self._request)
+        found = validation_figures(logits, self._validation.targets, several=self._several)
+        if not np.isfinite([found.loss, loss, marks_loss or 0.0]).all():
+            raise TrainingError(f"the loss is no longer finite in epoch {self._epoch}; lower the learning rate")
+        figures = EpochFigures(
+            epoch=self._epoch,
+            stage=self._request.stage(self._epoch),
+            learning_rate=rate,
+            training_loss=loss,
+            marks_loss=marks_loss,
+            training_accuracy=right,
+            validation_loss=found.loss,
+            validation_accuracy=found.accuracy,
+            balanced_accuracy=found.balanced_accuracy,
+            seconds=round(time.monotonic() - started, 3),
+        )
+        self._course.append(figures)
+        if self._best is None or is_better(figures, self._best):
+            self._best, self._best_weights = figures, _copied(self._network)
+        return figures
 
 
-def _run_epoch(
-    stepper: _Stepper,
-    train: FittedImages,
-    augment: Augment,
-    rng: np.random.Generator,
-    epoch: int,
-    progress: Progress,
-) -> float:
-    request = stepper.request
-    drawn = draw_epoch(train.labels, stepper.classes, request.batch_size, rng)
-    losses = []
-    for number, indices in enumerate(drawn, start=1):
-        losses.append(stepper.step(*train.batch(indices.tolist(), augment)))
-        done = min(number * request.batch_size, len(train) - 1)
-        progress(TrainingEvent("epoch", done, len(train), epoch, request.epochs))
-    return float(np.mean(losses))
+def _copied(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+
+
+def _chance(seed: int, epoch: int) -> int:
+    """A seed for torch, of its own for every epoch."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))

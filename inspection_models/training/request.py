@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from inspection_models.attribution import METHODS
 from inspection_models.networks import DEFAULT_NETWORK
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from inspection_models.training.evaluation import Evaluation
 
 Phase = Literal["read", "head", "epoch", "test"]
+Stage = Literal["head", "deep", "all"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class TrainingError(ValueError):
@@ -35,11 +37,17 @@ class TrainingRequest:
         architecture: see `build_network`.
         pretrained: see `build_network`.
         weights: see `build_network`.
+        weights_are: what `weights` learned before. ``imagenet``: a great many photographs; the fine layers and the
+            statistics of the normalisation are kept, and the rest is only tuned. ``other``: anything else, such as a
+            few images or another kind of them; all layers go on learning, the statistics too.
         size: (height, width) of the network's input in pixels.
         mode: see `Preprocessing`.
         flips: whether a mirrored image may show the same part; False where orientation matters.
         explanation: the attribution method that will explain the model's decisions.
+        marks: learn, too, where defects are, from masks, polygons, run lengths or boxes, where there are any.
         epochs: passes over the training part at most; 0 trains only the last layer of a pretrained network.
+        whole_epochs: so many of these, the last, in which all layers learn, the finest too, where a network with
+            ImageNet's weights would keep them.
         patience: epochs without a better balanced accuracy on the validation part after which training stops.
         batch_size: images in a training step.
         learning_rate: the highest, of layers that begin at random; pretrained ones get a tenth of it.
@@ -48,7 +56,11 @@ class TrainingRequest:
         seed: of split, initial weights, augmentation and order.
         split_seed: of the split alone, where several trainings are to be judged by the same images; None takes `seed`.
         overwrite: replace a model that is in the output directory.
+        restart: throw away the checkpoint of a broken training with the same output; otherwise the same request goes on
+            where it was broken off, and another one is refused.
         device: torch's name of the device to train on.
+        precision: of forward and backward passes while training; weights, losses and all figures are float32. ``auto``:
+            on a GPU bfloat16, or float16 with scaled gradients where it has no bfloat16; on a processor float32.
     """
 
     data: Path
@@ -60,11 +72,14 @@ class TrainingRequest:
     architecture: str = DEFAULT_NETWORK
     pretrained: bool = True
     weights: Path | None = None
+    weights_are: Literal["imagenet", "other"] = "imagenet"
     size: tuple[int, int] = (224, 224)
     mode: Literal["letterbox", "resize"] = "letterbox"
     flips: bool = True
     explanation: str = "quorum"
+    marks: bool = True
     epochs: int = 12
+    whole_epochs: int = 0
     patience: int = 4
     batch_size: int = 32
     learning_rate: float = 1e-3
@@ -73,12 +88,20 @@ class TrainingRequest:
     seed: int = 0
     split_seed: int | None = None
     overwrite: bool = False
+    restart: bool = False
     device: str = "cpu"
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        for name, lowest in (("epochs", 0), ("patience", 1), ("batch_size", 2), ("seed", 0)):
+        for name, lowest in (("epochs", 0), ("whole_epochs", 0), ("patience", 1), ("batch_size", 2), ("seed", 0)):
             if getattr(self, name) < lowest:
                 raise TrainingError(f"{name} is {getattr(self, name)}; it must be at least {lowest}")
+        if self.whole_epochs > self.epochs:
+            raise TrainingError(f"whole_epochs is {self.whole_epochs}; there are only {self.epochs} epochs")
+        if self.precision not in get_args(Precision):
+            raise TrainingError(f"precision is {self.precision!r}; it must be one of {', '.join(get_args(Precision))}")
+        if self.weights_are not in ("imagenet", "other"):
+            raise TrainingError(f"weights_are is {self.weights_are!r}; it must be 'imagenet' or 'other'")
         if self.explanation not in METHODS:
             raise TrainingError(f"there is no attribution method {self.explanation!r}; there are {', '.join(METHODS)}")
         if not self.learning_rate > 0:
@@ -90,6 +113,17 @@ class TrainingRequest:
     def begins_at_random(self) -> bool:
         """Whether no layer carries knowledge to be kept: no `weights` are given, and none are installed."""
         return self.weights is None and not (self.pretrained and self.architecture == DEFAULT_NETWORK)
+
+    @property
+    def keeps_statistics(self) -> bool:
+        """Whether the network's fine layers and the statistics of its normalisation are worth keeping."""
+        return not self.begins_at_random and (self.weights is None or self.weights_are == "imagenet")
+
+    def stage(self, epoch: int) -> Stage:
+        """What learns in an epoch, from 1: the deep layers, or all; epoch 0 is the head's."""
+        if epoch == 0:
+            return "head"
+        return "deep" if self.keeps_statistics and epoch <= self.epochs - self.whole_epochs else "all"
 
 
 @dataclass(frozen=True)
@@ -115,12 +149,31 @@ class TrainingEvent:
 
 @dataclass(frozen=True)
 class EpochFigures:
-    """One pass: mean training loss, and loss and balanced accuracy on the validation part. Epoch 0 is the new head."""
+    """One pass. Epoch 0 is the new head.
+
+    Attributes:
+        epoch: from 1.
+        stage: what learned.
+        learning_rate: the highest of the pass, of layers that began at random.
+        training_loss: mean over the pass, of the decisions on augmented images.
+        marks_loss: mean over the pass, of where defects are; None where no marks were learned from.
+        training_accuracy: share of the augmented images decided rightly, as they were drawn.
+        validation_loss: on the validation part.
+        validation_accuracy: share of its images decided rightly; with several classes an image, of its answers.
+        balanced_accuracy: mean recall of its classes; with several an image, of showing and of not showing each.
+        seconds: wall time of the pass and its validation.
+    """
 
     epoch: int
+    stage: Stage
+    learning_rate: float
     training_loss: float
+    marks_loss: float | None
+    training_accuracy: float
     validation_loss: float
+    validation_accuracy: float
     balanced_accuracy: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -136,7 +189,8 @@ class TrainingReport:
         validation: figures on the part that stopped and calibrated the training, hence favourable.
         test: figures on the part that had no influence.
         ignored: files in the data set's directory that are no part of it.
-        seconds: wall time.
+        seconds: wall time, of all parts of a training that was broken off.
+        continued_after: the epochs after which it was broken off and continued.
     """
 
     output: Path
@@ -148,3 +202,4 @@ class TrainingReport:
     test: Evaluation
     ignored: tuple[str, ...]
     seconds: float
+    continued_after: tuple[int, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -15,12 +16,15 @@ import torch
 from inspection_models.calibration import fit_calibration
 from inspection_models.classifier import DefectClassifier, check_target
 from inspection_models.data import load_dataset, split_dataset
-from inspection_models.data.dataset import class_counts
+from inspection_models.data.dataset import class_counts, file_sha256
+from inspection_models.environment import environment
 from inspection_models.model_card import ExplanationSettings, RegionThresholds, Thresholds
 from inspection_models.networks import DEFAULT_NETWORK, build_network
 from inspection_models.networks.efficientnet_lite import PIXEL_MEAN, PIXEL_STD
 from inspection_models.preprocessing import Preprocessing
 from inspection_models.training.batches import FittedImages
+from inspection_models.training.checkpoint import workplace
+from inspection_models.training.curves import CURVES_FILE, CURVES_PICTURE, curves_csv, curves_png
 from inspection_models.training.evaluation import evaluate, figures_of_logits, targets_of
 from inspection_models.training.figures import confusion_png, reliability_png
 from inspection_models.training.loop import Fit, fit, logits_of
@@ -29,11 +33,13 @@ from inspection_models.training_record import HASH_KEY, IMAGES_FILE, images_csv,
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Literal
 
     from torch import nn
 
     from inspection_models.data import Dataset, Split
     from inspection_models.model_card import Calibration
+    from inspection_models.training.checkpoint import Workplace
 
 SUMMARY_FILE = "training_summary.json"
 CONFUSION_FILE = "confusion_matrix.png"
@@ -41,13 +47,18 @@ RELIABILITY_FILE = "reliability.png"
 # What torchvision's weights were trained with, on the 0..255 scale.
 _IMAGENET_MEAN = (123.675, 116.28, 103.53)
 _IMAGENET_STD = (58.395, 57.12, 57.375)
-_RECORDED_PACKAGES = ("torch", "torchvision", "numpy", "opencv-python", "albumentations")
+_RECORDED_PACKAGES = ("torch", "torchvision", "numpy", "opencv-python")
+_DECIDING = (
+    *("architecture", "pretrained", "weights_are", "size", "mode", "flips", "marks", "epochs", "whole_epochs"),
+    *("patience", "batch_size", "learning_rate", "seed", "device", "precision"),
+)
 
 
 def train(request: TrainingRequest, progress: Callable[[TrainingEvent], None] = lambda _: None) -> TrainingReport:
     """Read, split, fit, calibrate, measure and save.
 
-    The same request on the same machine gives the same weights to the bit.
+    The same request on the same machine gives the same weights to the bit, also where it was killed and asked for
+    again: after every epoch its state is kept in the folder `.<output>.training` beside the output.
 
     Args:
         request: what to train.
@@ -55,10 +66,11 @@ def train(request: TrainingRequest, progress: Callable[[TrainingEvent], None] = 
 
     Returns:
         The report; the model directory also holds it as `training_summary.json`, with the test part's confusion matrix
-        and reliability diagram as pictures.
+        and reliability diagram as pictures, and the learning curves as a table and as a picture.
 
     Raises:
-        TrainingError: the request cannot be met.
+        TrainingError: the request cannot be met, what is to be written cannot, or another training with this output was
+            broken off.
         DatasetError: the data set is unusable.
         ImageError: an image is damaged.
         NetworkError: unknown architecture or unusable weights.
@@ -70,25 +82,61 @@ def train(request: TrainingRequest, progress: Callable[[TrainingEvent], None] = 
     dataset = load_dataset(request.data, layout=request.layout, good_class=request.good_class)
     split_seed = request.seed if request.split_seed is None else request.split_seed
     split = split_dataset(dataset, validation=request.validation, test=request.test, seed=split_seed)
+    with workplace(output, _identity(request, dataset, split), restart=request.restart) as place:
+        report = _trained(request, dataset, split, place, progress, started)
+        attachments = {**_attachments(report), IMAGES_FILE: images_csv(split)}
+        try:
+            report.classifier.save(output, overwrite=request.overwrite, attachments=attachments)
+        except OSError as error:
+            raise TrainingError(
+                f"{output} cannot be written ({error.strerror or error}); the training is done and kept beside it: "
+                "make room and start it again"
+            ) from error
+        place.remove()
+    return report
+
+
+def _trained(
+    request: TrainingRequest,
+    dataset: Dataset,
+    split: Split,
+    place: Workplace,
+    progress: Callable[[TrainingEvent], None],
+    started: float,
+) -> TrainingReport:
     preprocessing = _preprocessing(request)
-    train_part = FittedImages(split.train, dataset.classes, preprocessing)
-    validation_part = FittedImages(split.validation, dataset.classes, preprocessing)
+    train_part, validation_part = (
+        FittedImages(part, dataset.classes, preprocessing, good=dataset.good_class)
+        for part in (split.train, split.validation)
+    )
     _read(train_part, validation_part, progress)
+    activation: Literal["softmax", "sigmoid"] = "sigmoid" if dataset.multi_label else "softmax"
+    good = None if dataset.good_class is None else dataset.classes.index(dataset.good_class)
     with _reproducible(request.seed):
         network = _network(request, len(dataset.classes))
-        fill = preprocessing.fill or preprocessing.mean
-        course = fit(network, train_part, validation_part, request, fill=fill, progress=progress)
+        course = fit(
+            network,
+            train_part,
+            validation_part,
+            request,
+            place,
+            several=dataset.multi_label,
+            good=good,
+            fill=preprocessing.fill or preprocessing.mean,
+            progress=progress,
+        )
         logits = logits_of(network, validation_part, request)
     targets = targets_of(split.validation, dataset.classes)
-    calibration = fit_calibration(logits, targets, "softmax")
+    calibration = fit_calibration(logits, targets, activation)
     classifier = _classifier(request, dataset, split, network, preprocessing, calibration, course)
     validation = figures_of_logits(classifier.card, logits, targets, [sample.group for sample in split.validation])
     tested = evaluate(classifier, split.test, lambda done, total: progress(TrainingEvent("test", done, total)))
     classifier = classifier.with_settings(
         version=request.version, metrics={"test": tested.to_dict(), "validation": validation.to_dict()}
     )
-    report = TrainingReport(
-        output=output,
+    before = course.continued_after[-1] if course.continued_after else -1
+    return TrainingReport(
+        output=request.output.absolute(),
         classifier=classifier,
         counts=_counts(dataset, split),
         epochs=course.epochs,
@@ -96,11 +144,28 @@ def train(request: TrainingRequest, progress: Callable[[TrainingEvent], None] = 
         validation=validation,
         test=tested,
         ignored=dataset.ignored,
-        seconds=time.monotonic() - started,
+        seconds=time.monotonic() - started + sum(epoch.seconds for epoch in course.epochs if epoch.epoch <= before),
+        continued_after=course.continued_after,
     )
-    attachments = {**_attachments(report), IMAGES_FILE: images_csv(split)}
-    classifier.save(output, overwrite=request.overwrite, attachments=attachments)
-    return report
+
+
+def _identity(request: TrainingRequest, dataset: Dataset, split: Split) -> dict[str, Any]:
+    """What a training's weights follow from: of another one no checkpoint may be taken."""
+    here = environment(request.device)
+    digest = hashlib.sha256()
+    for part in (split.train, split.validation, split.test):
+        digest.update("".join(f"{sample.sha256} {' '.join(sample.labels)}\n" for sample in part).encode() + b"\0")
+    return {
+        "request": {name: getattr(request, name) for name in _DECIDING},
+        "weights_sha256": None if request.weights is None else file_sha256(request.weights),
+        "data_sha256": dataset.sha256,
+        "parts_sha256": digest.hexdigest(),
+        "surroundings": {
+            **{name: here[name] for name in ("torch_build", "torch_threads", "accelerator")},
+            "processor": here["cpu"],
+            "packages": {name: version(name) for name in _RECORDED_PACKAGES},
+        },
+    }
 
 
 def _preprocessing(request: TrainingRequest) -> Preprocessing:
@@ -170,7 +235,10 @@ def _classifier(
             key: getattr(request, key)
             for key in (
                 "pretrained",
+                "weights_are",
                 "flips",
+                "marks",
+                "whole_epochs",
                 "batch_size",
                 "learning_rate",
                 "patience",
@@ -179,7 +247,8 @@ def _classifier(
                 "split_seed",
                 "device",
             )
-        },
+        }
+        | {"precision": course.precision},
         "versions": {name: version(name) for name in _RECORDED_PACKAGES},
     }
     return DefectClassifier.assemble(
@@ -189,6 +258,7 @@ def _classifier(
         architecture=request.architecture,
         classes=dataset.classes,
         good_class=dataset.good_class,
+        activation="sigmoid" if dataset.multi_label else "softmax",
         preprocessing=preprocessing,
         calibration=calibration,
         thresholds=Thresholds(region=RegionThresholds.usual(request.explanation)),
@@ -218,10 +288,14 @@ def _attachments(report: TrainingReport) -> dict[str, bytes]:
         "test": report.test.to_dict(),
         "ignored_files": list(report.ignored),
         "seconds": round(report.seconds, 1),
+        "continued_after_epochs": list(report.continued_after),
     }
-    title = f"{report.classifier.version.name}: test part"
+    name = report.classifier.version.name
+    title = f"{name}: test part"
     return {
         SUMMARY_FILE: (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode(),
+        CURVES_FILE: curves_csv(report.epochs),
+        CURVES_PICTURE: curves_png(report.epochs, report.best_epoch, name),
         CONFUSION_FILE: confusion_png(report.test, title),
         RELIABILITY_FILE: reliability_png(report.test, title),
     }

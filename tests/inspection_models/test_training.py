@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from dataclasses import replace
@@ -14,14 +15,15 @@ import torch
 from PIL import Image
 
 from inspection_models import DefectClassifier
-from inspection_models.data import DatasetError, load_dataset, split_dataset, write_synthetic_steel
-from inspection_models.images import ImageError
+from inspection_models.data import DatasetError, Sample, load_dataset, split_dataset, write_synthetic_steel
+from inspection_models.data.dataset import file_sha256, make_dataset
+from inspection_models.images import ImageError, read_image
 from inspection_models.metrics import choose_part
 from inspection_models.model_card import ModelError
 from inspection_models.networks import NetworkError
 from inspection_models.preprocessing import Preprocessing
 from inspection_models.training import TrainingError, TrainingEvent, TrainingReport, TrainingRequest, evaluate, train
-from inspection_models.training.augmentation import augmentation
+from inspection_models.training.augmentation import Augmentation
 from inspection_models.training.batches import FittedImages, class_weights, draw_epoch
 from inspection_models.training_record import seen_images
 from tests.inspection_models.data_files import image_folder, real_data
@@ -79,9 +81,12 @@ def test_an_easy_task_is_learnt_and_the_directory_says_how(trained: tuple[Traini
     for name in ("confusion_matrix.png", "reliability.png"):
         with Image.open(report.output / name) as picture:
             assert min(picture.size) > 200
+    assert not list(report.output.parent.glob(".*.training"))
     assert sorted(path.name for path in report.output.iterdir()) == [
         "MODEL_CARD.md",
         "confusion_matrix.png",
+        "learning_curves.csv",
+        "learning_curves.png",
         "model.json",
         "reliability.png",
         "training_images.csv",
@@ -245,15 +250,15 @@ def test_an_epoch_is_drawn_by_root_of_count_and_uses_images_up_before_repeating(
         assert counts.max() - counts.min() <= 1
 
 
-def test_augmentation_repeats_by_seed_keeps_the_picture_and_flips_only_when_told() -> None:
+def test_augmentation_follows_its_chance_keeps_the_picture_and_flips_only_when_told() -> None:
     picture = np.full((64, 64, 3), 60, np.uint8)
     picture[8:24, 8:24] = 200  # top left
     for flips in (False, True):
-        one, two = (augmentation(flips=flips, fill=(127.0,) * 3, seed=3) for _ in range(2))
+        change = Augmentation(flips=flips, fill=(127.0,) * 3)
         corners = []
-        for _ in range(60):
-            changed = one(picture)
-            np.testing.assert_array_equal(changed, two(picture))
+        for seed in range(60):
+            changed, _ = change(picture, None, np.random.default_rng(seed))
+            np.testing.assert_array_equal(changed, change(picture, None, np.random.default_rng(seed))[0])
             assert changed.shape == picture.shape
             assert changed.dtype == np.uint8
             middle = changed[6:-6, 6:-6, 1].astype(float)
@@ -262,20 +267,88 @@ def test_augmentation_repeats_by_seed_keeps_the_picture_and_flips_only_when_told
         assert (set(corners) == {(True, True)}) != flips
 
 
+def test_marks_move_with_what_they_mark() -> None:
+    picture = np.full((64, 48, 3), 40, np.uint8)
+    picture[10:30, 8:20] = 220
+    marks = np.zeros((64, 48, 2), np.uint8)
+    marks[..., 1] = picture[..., 0] > 100
+    change = Augmentation(flips=True, fill=(40.0,) * 3)
+    overlaps = []
+    for seed in range(40):
+        changed, moved = change(picture, marks, np.random.default_rng(seed))
+        assert moved is not None
+        assert moved.shape == marks.shape
+        assert not moved[..., 0].any()
+        values = changed[..., 0].astype(float)
+        seen, marked = values > (values.min() + values.max()) / 2, moved[..., 1] > 0
+        overlaps.append((seen & marked).sum() / (seen | marked).sum())
+    assert min(overlaps) > 0.8
+
+
 def test_an_image_is_read_once_and_fitted_as_in_service(data: Path) -> None:
     samples = load_dataset(data).samples[:3]
     preprocessing = Preprocessing("letterbox", (48, 48), (127.0,) * 3, (128.0,) * 3)
     part = FittedImages(samples, ("bright", "good"), preprocessing)
-    inputs, labels = part.batch([0, 2])
-    assert labels.tolist() == [0, 0]
+    batch = part.batch([0, 2])
+    assert batch.targets.tolist() == [[1, 0], [1, 0]]
     with Image.open(samples[2].path) as image:
         expected, _ = preprocessing.apply(np.repeat(np.asarray(image)[..., None], 3, axis=2))
-    torch.testing.assert_close(inputs[1], expected, rtol=0, atol=0)
+    torch.testing.assert_close(batch.inputs[1], expected, rtol=0, atol=0)
     samples[2].path.rename(samples[2].path.with_suffix(".away"))
     try:
-        torch.testing.assert_close(part.batch([2])[0][0], expected, rtol=0, atol=0)
+        torch.testing.assert_close(part.batch([2]).inputs[0], expected, rtol=0, atol=0)
     finally:
         samples[2].path.with_suffix(".away").rename(samples[2].path)
+
+
+def test_images_of_several_classes_are_learned_with_a_sigmoid_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    samples = []
+    for index, shown in enumerate(((), ("left",), ("right",), ("left", "right")) * 14):
+        pixels = rng.normal(90, 6, (40, 40))
+        for label, columns in (("left", slice(0, 16)), ("right", slice(24, 40))):
+            if label in shown:
+                pixels[:, columns] += 90 if label == "left" else -80
+        path = folder / f"{index:02d}.png"
+        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path)
+        first, *also = shown or ("good",)
+        samples.append(Sample(path, first, str(index), file_sha256(path), also=tuple(also)))
+    dataset = make_dataset(folder, samples, "made-up")
+    monkeypatch.setattr("inspection_models.training.trainer.load_dataset", lambda *_, **__: dataset)
+    request = quick(folder, tmp_path / "model", **LITE | {"epochs": 4, "learning_rate": 4e-3, "flips": False})
+    report = train(request)
+    assert report.classifier.card.activation == "sigmoid"
+    decided = {
+        sample.labels: set(report.classifier.predict([read_image(sample.path).pixels])[0].labels)
+        for sample in samples[:4]
+    }
+    assert decided == {labels: set(labels) for labels in decided}
+    assert report.epochs[-1].balanced_accuracy > 0.9
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["auto", "float16", "float32"])
+def test_on_a_gpu_it_learns_in_every_precision_and_repeats(data: Path, tmp_path: Path, precision: str) -> None:
+    reports = [train(quick(data, tmp_path / f"{n}", **LITE, device="cuda", precision=precision)) for n in range(2)]
+    assert reports[0].test.balanced_accuracy == 1.0
+    hashes = {report.classifier.version.weights_sha256 for report in reports}
+    assert len(hashes) == 1
+
+
+def test_learning_curves_tell_the_course(trained: tuple[TrainingReport, list[TrainingEvent]]) -> None:
+    report, _ = trained
+    with (report.output / "learning_curves.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["epoch"], row["stage"]) for row in rows] == [("0", "head"), ("1", "deep")]
+    assert [float(row["balanced_accuracy"]) for row in rows] == [e.balanced_accuracy for e in report.epochs]
+    assert [row["marks_loss"] for row in rows] == ["", ""]
+    assert float(rows[1]["learning_rate"]) == pytest.approx(1e-3, rel=0.2)
+    with Image.open(report.output / "learning_curves.png") as picture:
+        assert min(picture.size) > 600
 
 
 @pytest.mark.slow
