@@ -56,7 +56,8 @@ def curves_png(epochs: Sequence[EpochFigures], best_epoch: int, title: str) -> b
     for axes in (losses, shares):
         axes.axvline(best_epoch, color="0.6", linestyle=":", linewidth=1.2, zorder=0)
         axes.grid(visible=True, color="0.92")
-        axes.legend(frameon=False, fontsize=8)
+        if axes.lines[1:]:
+            axes.legend(frameon=False, fontsize=8)
         _shade(axes, epochs)
     losses.set_title(f"{title}: epoch {best_epoch} was kept (dotted)", fontsize=10)
     buffer = io.BytesIO()
