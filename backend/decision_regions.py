@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 def to_record(region: Region, label: str, probability: float) -> dict[str, Any]:
-    """A region as JSON: outline and holes in image pixels, the mask of its box as run lengths, shares and peak.
+    """A region as JSON: outline and holes in image pixels, the mask of its box as run lengths, shares and peak, what
+    drew it and whether there is evidence under it.
 
     The runs go row by row through the box and alternate outside, inside, outside, …, beginning outside.
     """
@@ -25,6 +26,8 @@ def to_record(region: Region, label: str, probability: float) -> dict[str, Any]:
         "class": label,
         "probability": probability,
         "evidence": float(region.evidence),
+        "drawn_by": region.drawn_by,
+        "has_evidence": region.has_evidence,
         "peak": float(region.peak),
         "area": int(region.area),
         "box": [int(side) for side in region.box],
@@ -44,6 +47,9 @@ def from_record(record: Mapping[str, Any]) -> ExplainedRegion:
         label=str(record["class"]),
         score=float(record["probability"]),
         evidence=float(record["evidence"]),
+        # Of decisions that were recorded before there was anything but the map's threshold.
+        drawn_by=record.get("drawn_by", "map"),
+        has_evidence=bool(record.get("has_evidence", True)),
     )
 
 

@@ -16,7 +16,9 @@ import torch
 from inspection_models.attribution import Attribution, attribute, recorded_settings, settled_options
 from inspection_models.images import DecodedImage, decode_image
 from inspection_models.model_card import RegionThresholds
-from inspection_models.regions import Region, regions
+from inspection_models.preprocessing import resample
+from inspection_models.region_drawing import draw_regions
+from inspection_models.regions import Region
 from inspection_models.stitching import enlarged
 from inspection_models.tile_explanations import MOST_EXPLAINED, WORTH_EXPLAINING, explain_tiles
 
@@ -46,7 +48,7 @@ class ClassExplanation:
         attribution: the maps in the network's pixels: a batch of one, or of the explained tiles.
         attribution_map: float32 [H, W] in [0, 1], in the image's pixels; of an image above `stitching.MAP_PIXELS` that
             was looked at in tiles, in cells of several pixels.
-        regions: connected areas of the map above the model's region threshold; empty for the good class.
+        regions: drawn as the model's card says; empty for the good class.
         tiles: the tiles that the map was stitched from; None where the image was looked at whole.
     """
 
@@ -228,7 +230,10 @@ class DecisionPipeline:
             tile = evidence.tiles.shown[0].tile
             share = min(1.0, tile.height * tile.width / math.prod(size))
             threshold = replace(threshold, minimum_area=threshold.minimum_area * share)
-        found = () if is_good else regions(evidence.map, threshold.relative, minimum_area=threshold.minimum_area)
+        found: tuple[Region, ...] = ()
+        if not is_good:
+            shown = resample(image.pixels, (evidence.map.shape[0], evidence.map.shape[1]))
+            found = draw_regions(shown, evidence.map, threshold, self.classifier.card.regions)
         probability = float(prediction.probabilities[self.classifier.classes.index(label)])
         if evidence.tiles is not None:
             found = tuple(enlarged(region, size) for region in found)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _LONGEST_SIDE = 900
 _MAP_COLOURS = "inferno"
 _OUTLINE = "#00e5ff"
+_WITHOUT_EVIDENCE = "#ff8a65"
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,13 @@ def _outline(axes: Axes, regions: Sequence[Region], scale: float) -> None:
         # imshow puts a pixel's centre on whole numbers, a region's outline its corner.
         outline = np.vstack([region.polygon, region.polygon[:1]]) * scale - 0.5
         axes.plot(outline[:, 0], outline[:, 1], color="black", linewidth=2.6, alpha=0.6)
-        axes.plot(outline[:, 0], outline[:, 1], color=_OUTLINE, linewidth=1.4)
+        colour, dashes = (_OUTLINE, "solid") if region.has_evidence else (_WITHOUT_EVIDENCE, "dashed")
+        axes.plot(outline[:, 0], outline[:, 1], color=colour, linewidth=1.4, linestyle=dashes)
         left, top = outline.min(axis=0)
         # Above the region, but at the upper edge, where the title stands, inside it.
         at_edge = top < 0.06 * axes.get_ylim()[0]
         axes.annotate(
-            f"{region.evidence:.0%}",
+            f"{region.evidence:.0%}" if region.has_evidence else "no evidence under it",
             (left, top),
             xytext=(3, -4) if at_edge else (0, 3),
             textcoords="offset points",

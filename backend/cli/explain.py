@@ -131,6 +131,8 @@ def _record(
             {
                 "class": explanation.label,
                 "evidence": region.evidence,
+                "drawn_by": region.drawn_by,
+                "has_evidence": region.has_evidence,
                 "peak": region.peak,
                 "area": region.area,
                 "box": [float(v) for v in region.box],

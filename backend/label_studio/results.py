@@ -24,6 +24,7 @@ Result = dict[str, Any]
 """One item of a prediction's or annotation's `result` list."""
 
 _ROUNDING = 1e-9
+_DRAWN = {"map": "cut from the map", "snapped": "fitted to the photograph", "learned": "drawn from learned masks"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ExplainedRegion:
 
     `polygon`: outer outline [K, 2] as x, y, K >= 3; `box`: x, y, width, height in whole pixels; `mask`: bool
     [height, width] of the box; `score`: the probability of `label`, 0..1; `evidence`: the region's share of the map's
-    evidence, 0..1.
+    evidence, 0..1; `drawn_by`: "map", "snapped" or "learned"; `has_evidence`: whether the map supports it.
     """
 
     polygon: NDArray[np.float64]
@@ -41,6 +42,8 @@ class ExplainedRegion:
     label: str
     score: float
     evidence: float
+    drawn_by: str = "map"
+    has_evidence: bool = True
 
     def __post_init__(self) -> None:
         if self.polygon.ndim != 2 or self.polygon.shape[1] != 2 or len(self.polygon) < 3:
@@ -152,7 +155,11 @@ def _region_item(
 
 def _sentence(region: ExplainedRegion, decision_id: str) -> str:
     share = f"{region.evidence * 100:.0f} %" if region.evidence >= 0.01 else "under 1 %"
-    return f"{region.label}: {share} of the evidence, probability {region.score:.2f}, decision {decision_id}"
+    warning = "" if region.has_evidence else "NO EVIDENCE UNDER IT: "
+    return (
+        f"{warning}{region.label}: {share} of the evidence, {_DRAWN[region.drawn_by]}, "
+        f"probability {region.score:.2f}, decision {decision_id}"
+    )
 
 
 def validate(prediction: Mapping[str, Any], config: LabelingConfig) -> tuple[str, ...]:

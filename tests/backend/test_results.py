@@ -71,7 +71,9 @@ def test_the_prediction_of_a_polygon(binding: Binding, config: LabelingConfig) -
     assert drawn["id"] == region_id(DECISION, 0)
     assert (drawn["from_name"], drawn["to_name"], drawn["type"]) == ("outline", "photo", "polygonlabels")
     assert (drawn["original_width"], drawn["original_height"], drawn["image_rotation"]) == (WIDTH, HEIGHT, 0)
-    assert drawn["meta"]["text"] == [f"scratch: 62 % of the evidence, probability 0.97, decision {DECISION}"]
+    assert drawn["meta"]["text"] == [
+        f"scratch: 62 % of the evidence, cut from the map, probability 0.97, decision {DECISION}"
+    ]
     assert drawn["value"]["polygonlabels"] == ["scratch"] and drawn["value"]["closed"] is True
     pixels = np.array(drawn["value"]["points"]) / 100 * (WIDTH, HEIGHT)
     np.testing.assert_allclose(pixels, region("scratch").polygon, rtol=0, atol=1e-12)
