@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from backend.credentials import Credentials
-    from backend.label_studio.binding import ClassMapping
+    from backend.label_studio.binding import Binding, ClassMapping
     from backend.label_studio.client import LabelStudioClient
+    from backend.label_studio.labeling_config import LabelingConfig
     from backend.models_in_use import ModelIdentity
 
 BACKEND_TITLE = "Inspection"
@@ -49,8 +50,11 @@ def create_project(client: LabelStudioClient, title: str, model: ModelIdentity, 
     Raises:
         LabelStudioError: Label Studio refused.
     """
-    config = labeling_configuration(model.classes, model.good_class, heading=heading)
-    project = client.create_project(title, config, show_collab_predictions=True, show_annotation_history=True)
+    config = labeling_configuration(model.classes, model.good_class, heading=heading, takes_several=model.names_several)
+    # The queue brings first what the model leaves to the inspector, then what it is least sure of.
+    project = client.create_project(
+        title, config, show_collab_predictions=True, show_annotation_history=True, sampling="Uncertainty sampling"
+    )
     return int(project["id"])
 
 
@@ -85,8 +89,19 @@ def connect(
         title=str(project["title"]),
         was_created=was_created,
         url=f"{client.url}/projects/{project_id}/data",
-        unbound=(*config.notes, *binding.unbound),
+        unbound=what_cannot_be_said(config, binding, model),
     )
+
+
+def what_cannot_be_said(config: LabelingConfig, binding: Binding, model: ModelIdentity) -> tuple[str, ...]:
+    """What of a model's answers a labeling configuration has no words for, a sentence each."""
+    told = (*config.notes, *binding.unbound)
+    if model.names_several and binding.choice_control is not None and not binding.takes_several:
+        told += (
+            f"the model can name several defects of one image, and control '{binding.choice_control}' takes one, so "
+            'only the most probable is ticked; give it choice="multiple"',
+        )
+    return told
 
 
 def _connect_backend(client: LabelStudioClient, project_id: int, url: str, credentials: Credentials) -> frozenset[str]:

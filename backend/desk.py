@@ -8,6 +8,7 @@ import threading
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from backend.connection import what_cannot_be_said
 from backend.credentials import Credentials, load_credentials
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_source import ImageSource
@@ -120,7 +121,7 @@ class Desk:
             config = parse(label_config)
         except LabelingConfigError as error:
             return (str(error),)
-        return (*config.notes, *self.predictions.bind(config, model).unbound)
+        return what_cannot_be_said(config, self.predictions.bind(config, model), model)
 
     def enqueue_webhook(self, body: bytes) -> bool:
         """Write an annotation event down to be worked off; False for events that judge nothing.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backend.connection import what_cannot_be_said
 from backend.label_studio.binding import bind_known
 from backend.label_studio.errors import LabelStudioError
 from backend.label_studio.labeling_config import LabelingConfigError, parse
@@ -224,7 +225,7 @@ class ModelSwitching:
                 f"project {number} cannot say {', '.join(binding.unsayable)} of {model.model_version}: "
                 + "; ".join(binding.unbound)
             )
-        return (*config.notes, *binding.unbound)
+        return what_cannot_be_said(config, binding, model)
 
     def _show(self, projects: tuple[int, ...]) -> Iterator[str]:
         """Have Label Studio ask for the switched model's answer with each task it opens next.

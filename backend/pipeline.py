@@ -145,8 +145,8 @@ class DecisionPipeline:
 
         Args:
             data: the image file's bytes.
-            classes: classes to explain; by default the predicted defect and every other defect class of probability
-                0.10 or more.
+            classes: classes to explain; by default the decided defects and every other defect class of probability
+                0.10 or more, and where a person is to decide at least the likeliest one.
             only_predicted: explain the predicted class, good or not, and no other; for callers that name no classes.
             method: attribution method; by default the model's own.
 
@@ -179,14 +179,18 @@ class DecisionPipeline:
                 raise ClassChoiceError(f"no class {label!r} in this model; it has {', '.join(self.classifier.classes)}")
 
     def _worth_explaining(self, prediction: Prediction) -> tuple[str, ...]:
+        """The decided defects, and others that come near; of an image left to a person at least the likeliest one."""
         good = self.classifier.good_class
-        defects = [
-            (float(p), label)
+        ranked = sorted(
+            (-float(p), label)
             for p, label in zip(prediction.probabilities, self.classifier.classes, strict=True)
-            if label not in (good, prediction.label) and p >= _WORTH_EXPLAINING
-        ]
-        others = [label for _, label in sorted(defects, reverse=True)]
-        return (prediction.label, *others) if prediction.is_defect else tuple(others)
+            if label != good
+        )
+        decided = [label for label in prediction.labels if label != good]
+        if prediction.verdict == "review" and not decided:
+            decided = [ranked[0][1]]
+        near = [label for p, label in ranked if label not in decided and -p >= _WORTH_EXPLAINING]
+        return (*decided, *near)
 
     def _attribute(
         self, pixels: NDArray[np.uint8], prediction: Prediction, labels: Sequence[str], method: str | None

@@ -18,7 +18,7 @@ from db.records import NewFailure, NewPrediction
 from inspection_models.images import ImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from backend.label_studio.binding import ClassMapping
     from backend.label_studio.image_source import FetchedImage, ImageSource
@@ -119,22 +119,9 @@ class PredictionService:
     def _prediction(
         self, decision: Decision, model_version: str, binding: Binding, config: LabelingConfig
     ) -> dict[str, Any]:
-        regions = tuple(
-            decision_regions.from_record(record)
-            for record in decision.regions
-            if decision.is_defect and record["class"] == decision.predicted_class
-        )
-        verdict = ExplainedVerdict(
-            label=decision.predicted_class,
-            probability=decision.probability,
-            decision_id=str(decision.decision_id),
-            image_size=(decision.image_height, decision.image_width),
-            regions=regions,
-            model_version=model_version,
-        )
-        prediction = to_prediction(verdict, binding)
+        prediction = to_prediction(_verdict(decision, binding.good_class, model_version), binding)
         says_good_by_silence = binding.choice_control is None and decision.predicted_class == binding.good_class
-        if not prediction["result"] and not says_good_by_silence:
+        if not prediction["result"] and not says_good_by_silence and decision.verdict != "review":
             raise AnswerError(
                 f"class {decision.predicted_class!r} cannot be said in this labeling configuration: "
                 + ("; ".join(binding.unbound) or "it has neither a choice nor a region label for it")
@@ -180,6 +167,31 @@ class PredictionService:
         )
         with self._database.write() as session:
             failures.record(session, failure)
+
+
+def _verdict(decision: Decision, good_class: str | None, model_version: str) -> ExplainedVerdict:
+    """What is shown of a decision: the regions of all decided defects, or of the likeliest where none is decided."""
+    shown = {name for name in decision.labels if name != good_class}
+    doubt: tuple[tuple[str, float], ...] = ()
+    if decision.verdict == "review":
+        explained = tuple(one.class_name for one in decision.explanations)
+        shown = shown or set(explained[:1])
+        competing = dict.fromkeys([*decision.labels, *shown, *([good_class] if good_class is not None else [])])
+        doubt = tuple(sorted(_with_probabilities(decision, competing), key=lambda one: -one[1]))
+    return ExplainedVerdict(
+        label=decision.predicted_class,
+        probability=decision.probability,
+        decision_id=str(decision.decision_id),
+        image_size=(decision.image_height, decision.image_width),
+        regions=tuple(decision_regions.from_record(record) for record in decision.regions if record["class"] in shown),
+        model_version=model_version,
+        also=_with_probabilities(decision, decision.labels[1:]),
+        doubt=doubt,
+    )
+
+
+def _with_probabilities(decision: Decision, names: Iterable[str]) -> tuple[tuple[str, float], ...]:
+    return tuple((name, float(decision.scores[name])) for name in names)
 
 
 def _image_address(binding: Binding, data: Mapping[str, Any]) -> str:

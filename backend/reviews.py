@@ -119,7 +119,8 @@ class ReviewService:
             list(sent.result),
             annotation.result or [],
             binding=binding,
-            predicted_class=decision.predicted_class,
+            decided=decision.labels,
+            is_for_review=decision.verdict == "review",
             was_cancelled=annotation.was_cancelled,
         )
         return replace(
@@ -127,8 +128,9 @@ class ReviewService:
             decision_id=decision.decision_id,
             prediction_id=sent.prediction_id,
             outcome=comparison.outcome,
-            label_predicted=decision.predicted_class,
+            label_predicted=comparison.label_predicted,
             label_final=comparison.label_final,
+            labels_final=comparison.labels_final,
             region_changes=_changes(comparison),
             mean_iou=comparison.mean_iou,
             model_output_shown=True if annotation.parent_prediction is not None else None,

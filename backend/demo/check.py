@@ -110,7 +110,9 @@ def _regions(session: DemoSession) -> tuple[bool, str]:
     for task in session.client.tasks(session.project.project_id):
         for prediction in _ours(task, session):
             chosen = _chosen(prediction)
-            is_good = binding.choice_classes.get(chosen or "", ())[:1] == (session.card.good_class,)
+            if chosen is None:  # left to the inspector, with or without a region
+                continue
+            is_good = binding.choice_classes.get(chosen, ())[:1] == (session.card.good_class,)
             regions = sum(item["type"] != "choices" for item in prediction["result"])
             drawn += regions
             bare += not is_good and regions == 0
@@ -132,13 +134,17 @@ def _retrieve_again(session: DemoSession) -> tuple[bool, str]:
 
 def _review(session: DemoSession) -> tuple[bool, str]:
     """Accept one prediction as it is, as an inspector would, and find the review in SQL."""
-    predicted = [task for task in session.client.tasks(session.project.project_id) if _ours(task, session)]
+    predicted = [
+        (len(task.get("annotations") or []), int(task["id"]), prediction)
+        for task in session.client.tasks(session.project.project_id)
+        for prediction in _ours(task, session)
+        if _chosen(prediction) is not None
+    ]
     if not predicted:
         return False, f"no task has a prediction of {session.model_version} to accept"
-    task = min(predicted, key=lambda one: len(one.get("annotations") or []))
-    prediction = _ours(task, session)[0]
+    _, task_id, prediction = min(predicted, key=lambda one: one[:2])
     annotation = session.client.create_annotation(
-        int(task["id"]), prediction["result"], parent_prediction=prediction["id"], lead_time=1.0
+        task_id, prediction["result"], parent_prediction=prediction["id"], lead_time=1.0
     )
     database = Database(session.settings.resolved_database_url)
     deadline = time.monotonic() + _REVIEW_PATIENCE_SECONDS
@@ -158,17 +164,19 @@ def _review(session: DemoSession) -> tuple[bool, str]:
 
 
 def _agreement(session: DemoSession) -> dict[str, int] | None:
-    """How many synthetic images were called what they are."""
+    """How many synthetic images were called what they are, of those that the model decided itself."""
     truth = session.material.truth
     if not truth:
         return None
-    right = total = 0
+    right = total = for_review = 0
     for task in session.client.tasks(session.project.project_id):
         name = uploaded_name(task)
         for prediction in _ours(task, session):
-            total += 1
-            right += _chosen(prediction) == truth.get(name)
-    return {"right": right, "of": total}
+            chosen = _chosen(prediction)
+            for_review += chosen is None
+            total += chosen is not None
+            right += chosen is not None and chosen == truth.get(name)
+    return {"right": right, "of": total, "for_review": for_review}
 
 
 def _ours(task: Mapping[str, Any], session: DemoSession) -> list[dict[str, Any]]:

@@ -44,6 +44,7 @@ class Binding:
     """A configuration's labels and a model's classes, brought together.
 
     `choices` maps a class to the stored value of `choice_control`, `regions` a defect class to its label;
+    `takes_several` says whether more than one choice can be ticked;
     `choice_classes` (by spelling) and `label_classes` (by control and spelling) read the inspector's answers back:
     several classes where a mapping lets them share a label.
     `unbound` holds one sentence for each thing that cannot be said in this configuration, with what to do about it.
@@ -53,6 +54,7 @@ class Binding:
     good_class: str | None
     image: ImageObject | None
     choice_control: str | None
+    takes_several: bool
     choices: Mapping[str, str]
     regions: Mapping[str, RegionBinding]
     choice_classes: Mapping[str, tuple[str, ...]]
@@ -100,6 +102,7 @@ def bind(
         good_class=good_class,
         image=image,
         choice_control=choice_control.name if choice_control else None,
+        takes_several=choice_control is not None and choice_control.multiple,
         choices=choices,
         regions=regions,
         choice_classes=spellings,

@@ -56,7 +56,11 @@ class ExplainedRegion:
 
 @dataclass(frozen=True)
 class ExplainedVerdict:
-    """What is to be shown of one decision. `probability` is that of `label`, 0..1; `image_size` is (height, width)."""
+    """What is to be shown of one decision. `probability` is that of `label`, 0..1; `image_size` is (height, width).
+
+    `also`: further decided classes with their probabilities, the most probable first; `doubt`: for a decision that is
+    left to the inspector, the classes that compete with their probabilities, the most probable first; else empty.
+    """
 
     label: str
     probability: float
@@ -64,18 +68,22 @@ class ExplainedVerdict:
     image_size: tuple[int, int]
     regions: tuple[ExplainedRegion, ...]
     model_version: str
+    also: tuple[tuple[str, float], ...] = ()
+    doubt: tuple[tuple[str, float], ...] = ()
 
 
 def to_prediction(verdict: ExplainedVerdict, binding: Binding) -> dict[str, Any]:
     """The prediction for one task: `result`, `score` and `model_version`.
 
-    The class is said by its choice, each region by the one control its class is bound to; what the binding has no
-    words for is left out (`binding.unbound` says so). The same verdict gives the same ids, so repeating it changes
-    nothing.
+    The decided classes are said by their choices, each region by the one control its class is bound to; what the
+    binding has no words for is left out (`binding.unbound` says so), and where one choice can be ticked it is that of
+    the most probable class. A decision that is left to the inspector ticks nothing, lest it be taken for an answer, and
+    has the score 0, by which Label Studio's queue can bring it first. The same verdict gives the same ids, so repeating
+    it changes nothing.
     """
     return {
         "result": to_result(verdict, binding),
-        "score": float(verdict.probability),
+        "score": 0.0 if verdict.doubt else float(verdict.probability),
         "model_version": verdict.model_version,
     }
 
@@ -85,7 +93,8 @@ def to_result(verdict: ExplainedVerdict, binding: Binding) -> list[Result]:
     if binding.image is None:
         return []
     result: list[Result] = []
-    if binding.choice_control is not None and verdict.label in binding.choices:
+    ticked = _ticked(verdict, binding)
+    if binding.choice_control is not None and ticked:
         result.append(
             {
                 "id": choice_id(verdict.decision_id),
@@ -93,7 +102,7 @@ def to_result(verdict: ExplainedVerdict, binding: Binding) -> list[Result]:
                 "to_name": binding.image.name,
                 "type": "choices",
                 "score": float(verdict.probability),
-                "value": {"choices": [binding.choices[verdict.label]]},
+                "value": {"choices": ticked},
             }
         )
     for index, region in enumerate(verdict.regions):
@@ -101,6 +110,14 @@ def to_result(verdict: ExplainedVerdict, binding: Binding) -> list[Result]:
         if bound is not None:
             result.append(_region_item(verdict, index, region, bound, binding.image.name))
     return result
+
+
+def _ticked(verdict: ExplainedVerdict, binding: Binding) -> list[str]:
+    """The values of the choices to tick, each once."""
+    if verdict.doubt:
+        return []
+    decided = [verdict.label, *(name for name, _ in verdict.also)] if binding.takes_several else [verdict.label]
+    return list(dict.fromkeys(binding.choices[name] for name in decided if name in binding.choices))
 
 
 def choice_id(decision_id: str) -> str:
@@ -148,18 +165,26 @@ def _region_item(
         "original_height": height,
         "image_rotation": 0,
         "score": float(region.score),
-        "meta": {"text": [_sentence(region, verdict.decision_id)]},
+        "meta": {"text": [_sentence(region, verdict)]},
         "value": {**value, bound.kind: [bound.label]},
     }
 
 
-def _sentence(region: ExplainedRegion, decision_id: str) -> str:
+def _sentence(region: ExplainedRegion, verdict: ExplainedVerdict) -> str:
     share = f"{region.evidence * 100:.0f} %" if region.evidence >= 0.01 else "under 1 %"
     warning = "" if region.has_evidence else "NO EVIDENCE UNDER IT: "
-    return (
-        f"{warning}{region.label}: {share} of the evidence, {_DRAWN[region.drawn_by]}, "
-        f"probability {region.score:.2f}, decision {decision_id}"
-    )
+    told = [
+        f"{warning}{region.label}: {share} of the evidence, {_DRAWN[region.drawn_by]}, probability {region.score:.2f}"
+    ]
+    if verdict.doubt:
+        told.append(f"left to you, as the model is not sure: {_figures(verdict.doubt)}")
+    elif verdict.also:
+        told.append(f"decided: {_figures(((verdict.label, verdict.probability), *verdict.also))}")
+    return f"{'; '.join(told)}, decision {verdict.decision_id}"
+
+
+def _figures(classes: tuple[tuple[str, float], ...]) -> str:
+    return ", ".join(f"{name} {probability:.2f}" for name, probability in classes)
 
 
 def validate(prediction: Mapping[str, Any], config: LabelingConfig) -> tuple[str, ...]:

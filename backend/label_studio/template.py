@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 CHOICES_NAME = "defect"
 REGIONS_NAME = "region"
 IMAGE_NAME = "image"
+UNDECIDED = "No class is ticked: the decision is yours."
 # Told apart by colour-blind readers too (Okabe and Ito's set, then further hues).
 _COLOURS = (
     "#D55E00",
@@ -26,16 +27,29 @@ _COLOURS = (
 )
 
 
-def labeling_configuration(classes: Sequence[str], good_class: str | None, *, heading: str) -> str:
+def labeling_configuration(
+    classes: Sequence[str], good_class: str | None, *, heading: str, takes_several: bool = False
+) -> str:
     """One choice a class on the number keys, a polygon label for every defect class, and the image with zoom.
 
     Classes and labels stand above the image, where they are seen without scrolling; the labels have letter keys, so
-    that no key means two things.
+    that no key means two things. As long as no class is ticked, a line says that the decision is the inspector's.
+
+    Args:
+        takes_several: whether several classes can be ticked for one image.
     """
     view = Element("View")
     SubElement(view, "Header", value=heading, size="4")
+    undecided = SubElement(view, "View", visibleWhen="choice-unselected", whenTagName=CHOICES_NAME)
+    SubElement(undecided, "Header", value=UNDECIDED, size="5", style="color: #D55E00")
     choices = SubElement(
-        view, "Choices", name=CHOICES_NAME, toName=IMAGE_NAME, choice="single", showInLine="true", required="true"
+        view,
+        "Choices",
+        name=CHOICES_NAME,
+        toName=IMAGE_NAME,
+        choice="multiple" if takes_several else "single",
+        showInLine="true",
+        required="true",
     )
     ordered = [name for name in classes if name == good_class] + [name for name in classes if name != good_class]
     for number, name in enumerate(ordered, start=1):

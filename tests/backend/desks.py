@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,8 +29,11 @@ CONFIG = """<View>
 <Image name="img" value="$image"/></View>"""
 
 
-def write_model(directory: Path, *, seed: int = 0, favourite: str = "crack") -> Path:
-    """A model directory whose random network always prefers one class, so that tests know what it will say."""
+def write_model(directory: Path, *, seed: int = 0, favourite: str = "crack", **fields: Any) -> Path:
+    """A model directory whose random network always prefers one class, so that tests know what it will say.
+
+    Further fields are those of its card, such as thresholds.
+    """
     torch.manual_seed(seed)
     network = build_network("squeezenet1_1", len(CLASSES), pretrained=False).eval()
     head = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)][-1]
@@ -43,6 +47,7 @@ def write_model(directory: Path, *, seed: int = 0, favourite: str = "crack") -> 
         classes=CLASSES,
         good_class="good",
         preprocessing=Preprocessing(mode="letterbox", size=(64, 64), mean=(127.0,) * 3, std=(128.0,) * 3),
+        **fields,
     )
     classifier.save(directory)
     return directory

@@ -17,6 +17,8 @@ from backend.app import create_app
 from backend.credentials import WEBHOOK_HEADER
 from backend.desk import Desk
 from db import decisions, failures, jobs, predictions, reviews
+from inspection_models.decision_lines import ReviewLines
+from inspection_models.model_card import Thresholds
 from tests.backend import desks
 
 AUTH = ("inspection", desks.PASSWORD)
@@ -239,6 +241,60 @@ def test_a_defect_drawn_on_a_part_called_good_is_missed(tmp_path: Path, files: d
             wait_for(lambda: reviews_of(desk))
             [review] = reviews_of(desk)
             assert (review.outcome, review.label_final) == ("missed", "crack")
+
+
+def test_a_part_left_to_the_inspector_is_shown_without_a_tick_and_their_answer_is_their_decision(
+    tmp_path: Path, files: dict[str, bytes]
+) -> None:
+    lines = Thresholds(decision=0.5, review=ReviewLines(good_below=0.0, defect_from=1.0))
+    model = desks.write_model(tmp_path / "unsure", thresholds=lines)
+    with desks.image_server(files) as url:
+        desk = desks.open_desk(desks.settings_for(tmp_path, model, url))
+        with TestClient(create_app(desk)) as client:
+            [answer] = predict(client, [desks.task(1, "0.png")])
+            assert answer["score"] == 0.0
+            assert {item["type"] for item in answer["result"]} == {"polygonlabels"}
+            assert all("left to you" in item["meta"]["text"][0] for item in answer["result"])
+            body = webhook("ANNOTATION_CREATED", answer)
+            ticked = {"id": "c", "from_name": "verdict", "to_name": "img", "type": "choices"}
+            for number, choice in enumerate(("Good", "Stain", None)):
+                said = [{**ticked, "value": {"choices": [choice]}}] if choice else []
+                annotation = {**body["annotation"], "id": number, "result": [*said, *answer["result"]]}
+                send(client, {**body, "annotation": annotation})
+            wait_for(lambda: len(reviews_of(desk)) == 3)
+            found = {one.annotation_id: one for one in reviews_of(desk)}
+            told = [(found[n].outcome, found[n].label_predicted, found[n].labels_final) for n in range(3)]
+            assert told == [("decided", None, ("good",)), ("decided", None, ("stain",)), ("skipped", None, None)]
+            with desk.database.read() as session:
+                decision = decisions.find(session, found[0].decision_id)
+            assert decision is not None
+            assert (decision.verdict, decision.labels) == ("review", ("crack",))
+
+
+def test_several_decided_classes_are_said_drawn_and_compared(tmp_path: Path, files: dict[str, bytes]) -> None:
+    lines = Thresholds(decision=0.001, classes={"stain": 0.001})
+    model = desks.write_model(tmp_path / "several", activation="sigmoid", thresholds=lines)
+    config = desks.CONFIG.replace('<Choices name="verdict"', '<Choices name="verdict" choice="multiple"')
+    with desks.image_server(files) as url:
+        desk = desks.open_desk(desks.settings_for(tmp_path, model, url))
+        with TestClient(create_app(desk)) as client:
+            [answer] = predict(client, [desks.task(1, "0.png")], config)
+            choice, *regions = answer["result"]
+            assert choice["value"]["choices"] == ["Crack", "Stain"]
+            assert {item["value"]["polygonlabels"][0] for item in regions} == {"Crack", "Stain"}
+            [single] = predict(client, [desks.task(1, "0.png")])
+            assert single["result"][0]["value"]["choices"] == ["Crack"]
+            assert single["result"][1:] == [{**item, "meta": item["meta"]} for item in regions]
+            # Of one choice that can be ticked it is told which others were decided.
+            [sentence] = desk.binding_problems(desks.CONFIG, desk.models.announced(1))
+            assert 'choice="multiple"' in sentence
+            assert desk.binding_problems(config, desk.models.announced(1)) == ()
+            body = webhook("ANNOTATION_CREATED", answer)
+            body["project"]["label_config"] = config
+            send(client, body)
+            wait_for(lambda: reviews_of(desk))
+            [review] = reviews_of(desk)
+            assert (review.outcome, review.label_final, review.labels_final) == ("accepted", None, ("crack", "stain"))
 
 
 def test_a_model_that_cannot_be_loaded_is_not_ready(

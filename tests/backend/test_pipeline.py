@@ -16,8 +16,9 @@ from db.engine import Database
 from inspection_models.attribution import render_map
 from inspection_models.attribution.fusion import Gate
 from inspection_models.classifier import DefectClassifier
+from inspection_models.decision_lines import ReviewLines
 from inspection_models.images import ImageError
-from inspection_models.model_card import ExplanationSettings
+from inspection_models.model_card import ExplanationSettings, Thresholds
 from inspection_models.regions import regions
 from tests.backend import desks
 
@@ -35,6 +36,25 @@ def test_the_predicted_defect_comes_first_then_probable_ones_never_good(pipeline
     for one in explained.explanations[1:]:
         assert one.probability >= 0.10
     assert set(explained.timings_ms) == {"decode", "classify", "attribute", "regions"}
+
+
+def test_of_a_part_left_to_a_person_the_likeliest_defect_is_explained(tmp_path: Path) -> None:
+    classifier = DefectClassifier.load(desks.write_model(tmp_path / "good", favourite="good"))
+    sure = DecisionPipeline(classifier).explain(desks.png())
+    lines = Thresholds(decision=0.99, review=ReviewLines(good_below=0.0))
+    doubtful = DecisionPipeline(classifier.with_settings(thresholds=lines)).explain(desks.png())
+    assert (sure.prediction.verdict, doubtful.prediction.verdict) == ("good", "review")
+    scores = dict(zip(classifier.classes, doubtful.prediction.probabilities, strict=True))
+    assert doubtful.explanations[0].label == max(("crack", "stain"), key=lambda name: scores[name])
+
+
+def test_every_decided_class_is_explained_the_most_probable_first(pipeline: DecisionPipeline) -> None:
+    # Below the probability from which a class is explained that was not decided.
+    lines = Thresholds(decision=0.001, classes={"stain": 0.001, "crack": 0.001})
+    several = pipeline.classifier.with_settings(activation="sigmoid", thresholds=lines)
+    explained = DecisionPipeline(several).explain(desks.png())
+    assert explained.prediction.labels == ("crack", "stain")
+    assert [one.label for one in explained.explanations] == ["crack", "stain"]
 
 
 def test_classes_are_explained_together_and_each_as_if_alone(pipeline: DecisionPipeline) -> None:

@@ -205,3 +205,45 @@ def test_judges_a_captured_prediction(payloads: Path) -> None:
     schema = json.loads((payloads / "setup.json").read_text(encoding="utf-8"))["json"]["schema"]
     stored = json.loads((payloads / "api_prediction.json").read_text(encoding="utf-8"))
     assert validate(stored, parse(schema)) == ()
+
+
+SEVERAL = XML.replace('<Choices name="verdict"', '<Choices name="verdict" choice="multiple"')
+
+
+def test_all_decided_classes_are_ticked_where_several_can_be(binding: Binding) -> None:
+    both = ExplainedVerdict(
+        "scratch", 0.97, DECISION, (HEIGHT, WIDTH), (region("scratch"), region("pit", 20)), "v1", also=(("pit", 0.81),)
+    )
+    config = parse(SEVERAL)
+    prediction = to_prediction(both, bind(config, CLASSES, "good"))
+    choice, *regions = prediction["result"]
+    assert choice["value"]["choices"] == ["scratch", "pit"]
+    assert [item["type"] for item in regions] == ["polygonlabels", "brushlabels"]
+    assert prediction["score"] == 0.97
+    assert validate(prediction, config) == ()
+    # Where one can be ticked it is the most probable, and the regions of all are drawn and say so.
+    single = to_prediction(both, binding)
+    assert single["result"][0]["value"]["choices"] == ["scratch"]
+    assert [item["type"] for item in single["result"][1:]] == ["polygonlabels", "brushlabels"]
+    assert "decided: scratch 0.97, pit 0.81" in single["result"][2]["meta"]["text"][0]
+    assert validate(single, parse(XML)) == ()
+
+
+def test_classes_that_share_a_choice_tick_it_once() -> None:
+    config = parse(SEVERAL.replace('value="pit"', 'value="reject"', 1))
+    binding = bind(config, CLASSES, "good", {"scratch": ["reject", "Kratzer"], "pit": ["reject", "pit"]})
+    both = ExplainedVerdict("scratch", 0.97, DECISION, (HEIGHT, WIDTH), (), "v1", also=(("pit", 0.81),))
+    assert to_prediction(both, binding)["result"][0]["value"]["choices"] == ["reject"]
+
+
+@pytest.mark.parametrize("xml", [XML, SEVERAL])
+def test_what_is_left_to_the_inspector_ticks_nothing_and_comes_first(xml: str) -> None:
+    config = parse(xml)
+    doubtful = ExplainedVerdict(
+        "good", 0.7, DECISION, (HEIGHT, WIDTH), (region("pit"),), "v1", doubt=(("good", 0.7), ("pit", 0.2))
+    )
+    prediction = to_prediction(doubtful, bind(config, CLASSES, "good"))
+    assert [item["type"] for item in prediction["result"]] == ["brushlabels"]
+    assert prediction["score"] == 0.0
+    assert "left to you, as the model is not sure: good 0.70, pit 0.20" in prediction["result"][0]["meta"]["text"][0]
+    assert validate(prediction, config) == ()

@@ -271,14 +271,14 @@ def test_classes_that_share_a_choice() -> None:
     mapping = {"good": "accept", "scratch": "reject", "pit": "reject", "stain": "reject"}
     binding = make_binding(VERDICTS + OUTLINES, mapping)
     shown = predict("scratch", ("scratch", 10, 10), binding=binding)
-    assert compare(shown, shown, binding=binding, predicted_class="scratch").outcome == "accepted"
+    assert compare(shown, shown, binding=binding, decided=("scratch",)).outcome == "accepted"
     assert compare(shown, shown, binding=binding).label_predicted == "scratch"
-    other = compare(shown, [shown[0], polygon("pit", 10, 10)], binding=binding, predicted_class="scratch")
+    other = compare(shown, [shown[0], polygon("pit", 10, 10)], binding=binding, decided=("scratch",))
     assert (other.outcome, other.label_final) == ("relabelled", "pit")
-    accepted = compare(shown, choose([], "accept"), binding=binding, predicted_class="scratch")
+    accepted = compare(shown, choose([], "accept"), binding=binding, decided=("scratch",))
     assert (accepted.outcome, accepted.label_final) == ("rejected", "good")
     good = predict("good", binding=binding)
-    missed = compare(good, choose(good, "reject"), binding=binding, predicted_class="good")
+    missed = compare(good, choose(good, "reject"), binding=binding, decided=("good",))
     assert (missed.outcome, missed.label_final) == ("missed", None)
     bare = compare(choose([], "reject"), choose([], "reject"), binding=binding)
     assert (bare.outcome, bare.label_predicted) == (None, None) and "not known" in bare.reason
@@ -286,11 +286,11 @@ def test_classes_that_share_a_choice() -> None:
 
 def test_without_a_prediction_only_classes_are_compared() -> None:
     final = [*choose([], "pit"), polygon("pit", 10, 10)]
-    same = compare(None, final, binding=BINDING, predicted_class="pit")
+    same = compare(None, final, binding=BINDING, decided=("pit",))
     assert (same.outcome, same.regions, same.mean_iou) == ("accepted", (), None) and same.reason
-    assert compare(None, final, binding=BINDING, predicted_class="good").outcome == "missed"
-    assert compare(None, final, binding=BINDING, predicted_class="stain").outcome == "relabelled"
-    assert compare(None, choose([], "Good"), binding=BINDING, predicted_class="stain").outcome == "rejected"
+    assert compare(None, final, binding=BINDING, decided=("good",)).outcome == "missed"
+    assert compare(None, final, binding=BINDING, decided=("stain",)).outcome == "relabelled"
+    assert compare(None, choose([], "Good"), binding=BINDING, decided=("stain",)).outcome == "rejected"
     assert compare(None, final, binding=BINDING).outcome is None
 
 
@@ -306,15 +306,15 @@ def test_the_captured_annotations(payloads: Path) -> None:
     updated = json.loads((payloads / "webhook_annotation_updated.json").read_text(encoding="utf-8"))["json"][
         "annotation"
     ]
-    unsure = compare(updated["prediction"]["result"], updated["result"], binding=binding, predicted_class="scratch")
+    unsure = compare(updated["prediction"]["result"], updated["result"], binding=binding, decided=("scratch",))
     assert (unsure.outcome, unsure.label_final, kinds(unsure)) == ("skipped", "unsure", ["kept"] * 3)
     stored = json.loads((payloads / "api_annotation.json").read_text(encoding="utf-8"))
-    again = compare(updated["prediction"]["result"], stored["result"], binding=binding, predicted_class="scratch")
+    again = compare(updated["prediction"]["result"], stored["result"], binding=binding, decided=("scratch",))
     assert again.outcome == "accepted" and kinds(again) == ["kept"] * 3
     created = json.loads((payloads / "webhook_annotation_created.json").read_text(encoding="utf-8"))["json"][
         "annotation"
     ]
-    accept = compare(created["prediction"]["result"], created["result"], binding=binding, predicted_class="scratch")
+    accept = compare(created["prediction"]["result"], created["result"], binding=binding, decided=("scratch",))
     assert (accept.outcome, accept.label_final, kinds(accept)) == ("rejected", "ok", ["removed"] * 3)
 
 
@@ -394,3 +394,132 @@ def test_exactly_the_edits_made_are_found(data: st.DataObject) -> None:
     assert [change.iou for change in comparison.regions[:count]] == pytest.approx(ious[:count])
     assert (comparison.outcome, comparison.label_predicted, comparison.label_final) == (outcome, label, label_final)
     assert comparison.mean_iou == (pytest.approx(sum(ious) / len(ious)) if ious else None)
+
+
+SEVERAL = make_binding(CHOICES.replace('name="verdict"', 'name="verdict" choice="multiple"') + OUTLINES)
+
+
+@pytest.mark.parametrize(
+    ("values", "outcome", "label", "labels"),
+    [
+        (["scratch", "pit"], "accepted", None, ("scratch", "pit")),
+        (["pit", "scratch"], "accepted", None, ("scratch", "pit")),
+        (["scratch"], "relabelled", "scratch", ("scratch",)),
+        (["scratch", "pit", "stain"], "relabelled", None, ("scratch", "pit", "stain")),
+        (["stain"], "relabelled", "stain", ("stain",)),
+        (["Good"], "rejected", "good", ("good",)),
+        (["Good", "pit"], "skipped", "Good, pit", None),
+    ],
+)
+def test_several_classes_where_several_can_be_ticked(
+    values: list[str], outcome: str, label: str | None, labels: tuple[str, ...] | None
+) -> None:
+    shown = choose([], "scratch", "pit")
+    comparison = compare(shown, choose([], *values), binding=SEVERAL, decided=("scratch", "pit"))
+    assert (comparison.outcome, comparison.label_final, comparison.labels_final) == (outcome, label, labels)
+    assert comparison.label_predicted == "scratch"
+
+
+def test_a_second_class_ticked_beside_the_decided_one_is_another_finding() -> None:
+    shown = predict("scratch", ("scratch", 10, 10), binding=SEVERAL)
+    both = compare(shown, choose(shown, "scratch", "pit"), binding=SEVERAL, decided=("scratch",))
+    assert (both.outcome, both.label_final, both.labels_final) == ("relabelled", None, ("scratch", "pit"))
+    same = compare(shown, [shown[0], polygon("scratch", 15, 10)], binding=SEVERAL, decided=("scratch",))
+    assert (same.outcome, same.labels_final) == ("adjusted", ("scratch",))
+    good = predict("good", binding=SEVERAL)
+    missed = compare(good, choose(good, "pit", "stain"), binding=SEVERAL, decided=("good",))
+    assert (missed.outcome, missed.labels_final) == ("missed", ("pit", "stain"))
+
+
+def test_several_decided_classes_where_one_can_be_ticked_are_read_from_the_regions() -> None:
+    shown = predict("scratch", ("scratch", 10, 10), ("pit", 100, 100))
+    decided = ("scratch", "pit")
+    same = compare(shown, shown, binding=BINDING, decided=decided)
+    assert (same.outcome, same.label_final, same.labels_final) == ("accepted", None, decided)
+    moved = [shown[0], polygon("scratch", 14, 10, region_id=shown[1]["id"]), shown[2]]
+    assert compare(shown, moved, binding=BINDING, decided=decided).outcome == "adjusted"
+    fewer = compare(shown, shown[:2], binding=BINDING, decided=decided)
+    assert (fewer.outcome, fewer.label_final, fewer.labels_final) == ("relabelled", "scratch", ("scratch",))
+    other = compare(shown, choose(shown[:1] + shown[2:], "stain"), binding=BINDING, decided=decided)
+    assert (other.outcome, other.labels_final) == ("relabelled", ("pit", "stain"))
+    nothing_drawn = predict("scratch", ("scratch", 10, 10))
+    kept = [nothing_drawn[0], polygon("scratch", 14, 10, region_id=nothing_drawn[1]["id"])]
+    # What was decided without a region cannot be taken away by leaving no region.
+    assert compare(nothing_drawn, kept, binding=BINDING, decided=decided).outcome == "adjusted"
+
+
+def test_classes_that_share_a_choice_beside_another_one() -> None:
+    controls = VERDICTS.replace('name="verdict"', 'name="verdict" choice="multiple"')
+    binding = make_binding(controls + OUTLINES, dict.fromkeys(CLASSES[1:], "reject") | {"good": "accept"})
+    shown = predict("scratch", ("scratch", 10, 10), ("pit", 100, 100), binding=binding)
+    assert compare(shown, shown, binding=binding, decided=("scratch", "pit")).outcome == "accepted"
+    other = compare(shown, [shown[0], shown[2]], binding=binding, decided=("scratch", "pit"))
+    assert (other.outcome, other.labels_final) == ("relabelled", ("pit",))
+    moved = [shown[0], polygon("scratch", 14, 10, region_id=shown[1]["id"]), shown[2]]
+    assert compare(shown, moved, binding=binding, decided=("scratch", "pit")).outcome == "adjusted"
+    good = predict("good", binding=binding)
+    bare = compare(good, choose(good, "reject"), binding=binding, decided=("good",))
+    assert (bare.outcome, bare.label_final, bare.labels_final) == ("missed", None, ())
+
+
+def left_to_the_inspector(*regions: tuple[str, int, int], binding: Binding = BINDING) -> list[Item]:
+    drawn = [item for item in predict("scratch", *regions, binding=binding) if item["type"] != "choices"]
+    assert len(drawn) == len(regions)
+    return drawn
+
+
+@pytest.mark.parametrize("decided", [("good",), ("scratch",), ("scratch", "pit")])
+@pytest.mark.parametrize("binding", [BINDING, SEVERAL])
+@pytest.mark.parametrize(
+    ("values", "labels"), [(["Good"], ("good",)), (["scratch"], ("scratch",)), (["stain"], ("stain",))]
+)
+def test_an_answer_to_what_was_left_to_the_inspector_is_their_decision(
+    values: list[str], labels: tuple[str, ...], binding: Binding, decided: tuple[str, ...]
+) -> None:
+    """Neither an escape nor overkill, and no agreement, whatever the model found most probable."""
+    shown = left_to_the_inspector(("scratch", 10, 10))
+    comparison = compare(shown, choose(shown, *values), binding=binding, decided=decided, is_for_review=True)
+    assert (comparison.outcome, comparison.label_predicted) == ("decided", None)
+    assert (comparison.label_final, comparison.labels_final) == (labels[0], labels)
+    assert kinds(comparison) == ["kept"]
+
+
+def test_nothing_said_of_what_was_left_to_the_inspector_is_skipped() -> None:
+    for shown in (left_to_the_inspector(("scratch", 10, 10)), []):
+        comparison = compare(shown, shown, binding=BINDING, decided=("scratch",), is_for_review=True)
+        assert (comparison.outcome, comparison.label_final, comparison.labels_final) == ("skipped", None, None)
+        assert "ticked nothing" in comparison.reason
+    unsure = compare([], choose([], "unsure"), binding=BINDING, decided=("good",), is_for_review=True)
+    assert (unsure.outcome, unsure.label_final) == ("skipped", "unsure")
+    cancelled = compare([], [], binding=BINDING, decided=("good",), is_for_review=True, was_cancelled=True)
+    assert (cancelled.outcome, cancelled.label_predicted) == ("skipped", None)
+
+
+def test_a_region_drawn_decides_and_contradicts_a_tick_for_good() -> None:
+    drawn = [polygon("pit", 10, 10)]
+    decided = compare([], drawn, binding=BINDING, decided=("good",), is_for_review=True)
+    assert (decided.outcome, decided.labels_final) == ("decided", ("pit",))
+    both = compare([], choose(drawn, "Good"), binding=BINDING, decided=("good",), is_for_review=True)
+    assert (both.outcome, both.label_final, both.labels_final) == ("skipped", "good", None)
+    assert "a defect was drawn" in both.reason
+
+
+def test_without_choices_the_regions_left_are_the_inspectors_decision() -> None:
+    binding = make_binding(OUTLINES)
+    shown = left_to_the_inspector(("scratch", 10, 10), binding=binding)
+    kept = compare(shown, shown, binding=binding, decided=("good",), is_for_review=True)
+    assert (kept.outcome, kept.labels_final) == ("decided", ("scratch",))
+    emptied = compare(shown, [], binding=binding, decided=("scratch",), is_for_review=True)
+    assert (emptied.outcome, emptied.labels_final) == ("decided", ("good",))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    decided=st.lists(st.sampled_from(CLASSES[1:3]), min_size=1, max_size=2, unique=True),
+    ticked=st.lists(st.sampled_from(CLASSES[1:]), min_size=1, max_size=3, unique=True),
+)
+def test_sets_of_classes_are_compared_as_sets(decided: list[str], ticked: list[str]) -> None:
+    comparison = compare(choose([], *decided), choose([], *ticked), binding=SEVERAL, decided=tuple(decided))
+    assert comparison.labels_final == tuple(name for name in CLASSES if name in ticked)
+    assert comparison.label_final == (ticked[0] if len(ticked) == 1 else None)
+    assert comparison.outcome == ("accepted" if set(decided) == set(ticked) else "relabelled")

@@ -9,7 +9,7 @@ from defusedxml.ElementTree import fromstring
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.label_studio.template import labeling_configuration
+from backend.label_studio.template import UNDECIDED, labeling_configuration
 
 NAMES = st.lists(
     st.text(min_size=1, max_size=12, alphabet=st.characters(codec="utf-8", exclude_categories=["C"])),
@@ -35,6 +35,19 @@ def test_every_class_is_a_choice_and_every_defect_a_polygon_label(
 def test_good_comes_first_and_takes_key_one() -> None:
     view = fromstring(labeling_configuration(["crack", "good"], "good", heading="x"))
     assert [(c.get("value"), c.get("hotkey")) for c in view.iter("Choice")] == [("good", "1"), ("crack", "2")]
+
+
+def test_several_classes_can_be_ticked_where_the_model_names_several() -> None:
+    for several, said in ((False, "single"), (True, "multiple")):
+        view = fromstring(labeling_configuration(["good", "crack"], "good", heading="x", takes_several=several))
+        assert view.find("Choices").get("choice") == said
+
+
+def test_as_long_as_nothing_is_ticked_the_page_says_whose_decision_it_is() -> None:
+    view = fromstring(labeling_configuration(["good", "crack"], "good", heading="x"))
+    hint = view.find("View")
+    assert (hint.get("visibleWhen"), hint.get("whenTagName")) == ("choice-unselected", view.find("Choices").get("name"))
+    assert hint.find("Header").get("value") == UNDECIDED
 
 
 @pytest.mark.parametrize("good", ["good", None])
