@@ -96,7 +96,9 @@ def untouched_task_with_region(client: LabelStudioClient, place: DemoPlace) -> d
     return next(
         task
         for task in client.tasks(place.project)
-        if not task["annotations"] and len(task["predictions"][0]["result"]) > 1
+        if not task["annotations"]
+        and len(task["predictions"][0]["result"]) > 1
+        and task["predictions"][0]["result"][0]["type"] == "choices"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,8 +24,11 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_source import ImageSource, ImageSourceError
 from backend.label_studio.labeling_config import parse
 from backend.label_studio.results import validate
+from backend.label_studio.template import UNDECIDED
 from db import reviews
 from db.engine import Database
+from inspection_models.decision_lines import ReviewLines
+from inspection_models.model_card import Thresholds
 from tests.backend import desks
 from tests.e2e import browser
 from tests.postgresql import Server
@@ -196,6 +201,101 @@ def test_other_configurations_in_any_names(
         browser.submit(page)
     [annotation] = client.annotations(task["id"])
     assert wait_for_review(place, client, annotation["id"]).outcome == "accepted"
+
+
+def test_a_project_is_switched_to_another_model_and_back_without_a_restart(
+    place: DeskPlace, client: LabelStudioClient, label_studio: LabelStudioServer, tmp_path: Path
+) -> None:
+    project = json.loads(place.run("connect", "--new", "Switched", "--json").stdout)["project_id"]
+    client.import_files(project, images(2))
+    assert place.run("predict", "--project", str(project)).returncode == 0
+    [first] = {prediction["model_version"] for prediction in client.predictions(project)}
+    trained = desks.write_model(tmp_path / "trained", favourite="stain")
+    switched = place.run("models", "activate", str(trained), "--project", str(project), "--note", "tried", "--json")
+    assert switched.returncode == 0, switched.stderr
+    second = json.loads(switched.stdout)["model"]
+    shutil.rmtree(trained)
+    # In the queue, the task opened next is answered by the new version before anybody asked for all of them.
+    opened_task = client_next_task(label_studio, project)
+    assert [prediction["model_version"] for prediction in opened_task["predictions"]] == [second]
+    predicted = place.run("predict", "--project", str(project), "--json")
+    assert predicted.returncode == 0, predicted.stderr
+    assert json.loads(predicted.stdout)["unanswered"] == []
+    by_version = {p["id"]: p["model_version"] for p in client.predictions(project)}
+    assert sorted(by_version.values()) == sorted([first, second] * 2)
+    assert client.project(project)["model_version"] == second
+    [task, _] = client.tasks(project)
+    with browser.inspector(label_studio.url, label_studio.credentials) as page:
+        browser.open_task(page, f"{label_studio.url}/projects/{project}/data", task["id"])
+        page.screenshot(path=browser.artefacts() / "task-switched.png")
+        assert browser.ticked(page) == ["stain"]
+        browser.submit(page)
+    [annotation] = client.annotations(task["id"])
+    assert wait_for_review(place, client, annotation["id"]).label_final == "stain"
+    # Another project goes on with what the desk has.
+    other = json.loads(place.run("connect", "--new", "Not switched", "--json").stdout)["project_id"]
+    client.import_files(other, images(1))
+    assert place.run("predict", "--project", str(other)).returncode == 0
+    assert {prediction["model_version"] for prediction in client.predictions(other)} == {first}
+
+    taken_back = place.run("models", "back", "--project", str(project), "--json")
+    assert json.loads(taken_back.stdout)["model"] == first, taken_back.stderr
+    again = place.run("predict", "--project", str(project), "--json")
+    assert json.loads(again.stdout) == {"tasks": 2, "already": 2, "predicted": 0, "unanswered": []}
+    assert client.project(project)["model_version"] == first
+    told = [event["what"] for event in json.loads(place.run("models", "history", "--json").stdout)]
+    assert told == ["activated", "taken back"]
+    refused = place.run("models", "activate", second, "--project", str(narrow_project(client)))
+    assert refused.returncode == 1
+    assert "cannot say stain" in refused.stderr
+
+
+def client_next_task(label_studio: LabelStudioServer, project: int) -> dict[str, Any]:
+    """The task that the labeling queue opens next, as the page asks for it."""
+    answer = httpx.post(
+        f"{label_studio.url}/api/dm/actions",
+        params={"id": "next_task", "project": project},
+        headers={"Authorization": f"Token {label_studio.credentials.legacy_token}"},
+        json={},
+        timeout=100,
+    )
+    answer.raise_for_status()
+    return dict(answer.json())
+
+
+def narrow_project(client: LabelStudioClient) -> int:
+    """A project whose labeling configuration knows nothing of stains."""
+    config = BOXES.replace('<Label value="stain"/>', "")
+    return int(client.create_project("Without stains", config)["id"])
+
+
+def test_what_the_model_leaves_to_the_inspector_opens_without_a_tick(
+    place: DeskPlace, client: LabelStudioClient, label_studio: LabelStudioServer, tmp_path: Path
+) -> None:
+    lines = Thresholds(decision=0.5, review=ReviewLines(good_below=0.0, defect_from=1.0))
+    unsure = desks.write_model(tmp_path / "unsure", seed=3, thresholds=lines)
+    project = json.loads(place.run("connect", "--new", "Left to the inspector", "--json").stdout)["project_id"]
+    switched = place.run("models", "activate", str(unsure), "--project", str(project))
+    assert switched.returncode == 0, switched.stderr
+    client.import_files(project, images(1))
+    assert place.run("predict", "--project", str(project)).returncode == 0
+    [task] = client.tasks(project)
+    [prediction] = task["predictions"]
+    assert prediction["score"] == 0
+    assert {item["type"] for item in prediction["result"]} == {"polygonlabels"}
+    with browser.inspector(label_studio.url, label_studio.credentials) as page:
+        browser.open_task(page, f"{label_studio.url}/projects/{project}/data", task["id"])
+        page.screenshot(path=browser.artefacts() / "task-for-review.png")
+        assert browser.ticked(page) == []
+        assert page.get_by_text(UNDECIDED).is_visible()
+        page.keyboard.press("1")
+        page.wait_for_timeout(300)
+        assert browser.ticked(page) == ["good"]
+        assert not page.get_by_text(UNDECIDED).is_visible()
+        browser.submit(page)
+    [annotation] = client.annotations(task["id"])
+    review = wait_for_review(place, client, annotation["id"])
+    assert (review.outcome, review.label_predicted, review.label_final) == ("decided", None, "good")
 
 
 def test_opening_an_unpredicted_task_predicts_it(place: DeskPlace, client: LabelStudioClient) -> None:
