@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 BENCHMARKS = {
     "desk-on-magnetic-tile": "benchmarks.desk_on_magnetic_tile",
+    "training-accuracy": "benchmarks.training_accuracy",
     "convolutional-blocks": "benchmarks.convolutional_blocks",
     "attribution-speed": "benchmarks.attribution_speed",
     "explanation-quality": "benchmarks.explanation_quality",

@@ -55,7 +55,7 @@ def train_model(
     whole_epochs: Annotated[
         int, typer.Option("--whole-epochs", min=0, help="So many of them, the last, in which all layers learn.")
     ] = 0,
-    patience: Annotated[int, typer.Option("--patience", min=1, help="Epochs without gain before it stops.")] = 4,
+    patience: Annotated[int, typer.Option("--patience", min=1, help="Epochs without gain before it stops.")] = 6,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of split, weights, augmentation and order.")] = 0,
     name: Annotated[str, typer.Option("--name", help="Of the model; the directory's name if left out.")] = "",
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")] = "cpu",

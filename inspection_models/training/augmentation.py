@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Stronger changes than these cost more epochs than they are worth: measured on magnetic tiles, see docs/training.md.
+# Stronger changes than these cost more epochs than they were worth on magnetic tiles.
 _TURN, _SHIFT, _SMALLEST, _LARGEST = 6.0, 0.05, 0.92, 1.08
 _CONTRAST, _BRIGHTNESS, _GAMMA = (0.85, 1.18), 19.0, (0.85, 1.18)
 _MOVED, _LIT, _CURVED = 0.7, 0.6, 0.3

@@ -178,7 +178,7 @@ def _hold(descriptor: int, folder: Path) -> None:
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         raise TrainingError(f"another training is writing to {folder}; wait for it or choose another output") from error
 
 

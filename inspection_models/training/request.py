@@ -80,8 +80,8 @@ class TrainingRequest:
     marks: bool = True
     epochs: int = 12
     whole_epochs: int = 0
-    patience: int = 4
-    batch_size: int = 32
+    patience: int = 6
+    batch_size: int = 16
     learning_rate: float = 1e-3
     validation: float = 0.15
     test: float = 0.15
