@@ -15,9 +15,12 @@ def describe(event: TrainingEvent) -> str:
     if event.phase == "epoch":
         score = f", balanced accuracy {event.balanced_accuracy:.1%}" if event.balanced_accuracy is not None else ""
         return f"epoch {event.epoch} of {event.epochs}{score}"
-    return {"read": "reading images", "head": "training the last layer", "test": "measuring on the test part"}[
-        event.phase
-    ]
+    return {
+        "read": "reading images",
+        "head": "training the last layer",
+        "lines": "drawing the lines of its decisions",
+        "test": "measuring on the test part",
+    }[event.phase]
 
 
 def counted(count: Callable[[str, int, int], None]) -> Callable[[TrainingEvent], None]:

@@ -50,6 +50,19 @@ class StatedRisks:
         """Whether there is a promise to keep."""
         return any(rate is not None for rate in (self.escapes, self.overkill, self.errors))
 
+    def check_for(self, good_class: str | None) -> None:
+        """Make sure that a model with this good class, or none, can run the risks.
+
+        Raises:
+            RiskError: it cannot.
+        """
+        if good_class is not None and self.errors is not None:
+            raise RiskError("errors are for models without a good class; state escapes and overkill")
+        if good_class is None and (self.escapes is not None or self.overkill is not None):
+            raise RiskError(
+                "escapes and overkill need a good class, and every class of this model is a defect; state errors"
+            )
+
     def risk(self, name: str) -> Risk:
         """The stated risk of that name, or the default.
 
@@ -84,19 +97,14 @@ def draw_lines(
     Raises:
         RiskError: the data cannot show a stated risk to be kept, or a risk is stated that the model cannot run.
     """
+    stated.check_for(card.good_class)
     drawing = _Drawing(groups, stated, data_sha256)
     if card.good_class is None:
-        if stated.escapes is not None or stated.overkill is not None:
-            raise RiskError(
-                "escapes and overkill need a good class, and every class of this model is a defect; state errors"
-            )
         sure = np.array([prediction.probability for prediction in predictions], np.float32)
         named = np.array([[label in prediction.labels for label in card.classes] for prediction in predictions])
         lines = ReviewLines(sure_from=drawing.sure_from(sure, (named != targets).any(axis=1)))
         decision = None
     else:
-        if stated.errors is not None:
-            raise RiskError("errors are for models without a good class; state escapes and overkill")
         defect = np.array([prediction.defect_probability for prediction in predictions], np.float32)
         defective = ~targets[:, card.classes.index(card.good_class)]
         lines = ReviewLines(drawing.good_below(defect, defective), drawing.defect_from(defect, ~defective))

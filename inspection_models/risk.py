@@ -107,8 +107,7 @@ def highest_line(scores: NDArray[np.float32], risk: Risk, limit: float, failures
         RiskError: so few parts cannot show the rate with the confidence, or there are none.
     """
     parts, allowed, rate = len(scores), allowed_failures(len(scores), risk), risk.rate
-    if parts == 0 or (allowed < 0 and risk.confidence is not None):
-        raise RiskError(_too_few(parts, risk, failures, kind))
+    check_parts(parts, risk, failures, kind)
     if allowed < 0:
         allowed, rate = 0, lowest_rate(parts, None)
     value = limit if allowed >= parts else min(limit, float(np.sort(scores)[allowed]))
@@ -122,18 +121,24 @@ def highest_line(scores: NDArray[np.float32], risk: Risk, limit: float, failures
     )
 
 
+def check_parts(parts: int, risk: Risk, failures: str, kind: str) -> None:
+    """Make sure that so many parts can show a risk to be kept.
+
+    Raises:
+        RiskError: they cannot; says how many can, and what these show.
+    """
+    needed, kind = parts_needed(risk), f"{kind} " if kind else ""
+    if parts == 0:
+        raise RiskError(f"there are no {kind}parts to draw a line from; {needed} or more independent ones are needed")
+    if risk.confidence is not None and allowed_failures(parts, risk) < 0:
+        raise RiskError(
+            f"at most {percent(risk.rate)} {failures} with {percent(risk.confidence)} confidence cannot be shown on "
+            f"{parts} independent {kind}parts, even if not one fails: {needed} are needed, and these show "
+            f"{percent(lowest_rate(parts, risk.confidence))} at best; add photographs of other {kind}parts, or state a "
+            "higher rate or a lower confidence"
+        )
+
+
 def percent(share: float) -> str:
     """A share as a person writes it: 0.5 %, 95 %."""
     return f"{100 * share:.3g} %"
-
-
-def _too_few(parts: int, risk: Risk, failures: str, kind: str) -> str:
-    needed, kind = parts_needed(risk), f"{kind} " if kind else ""
-    if parts == 0 or risk.confidence is None:
-        return f"there are no {kind}parts to draw a line from; {needed} or more independent ones are needed"
-    best = lowest_rate(parts, risk.confidence)
-    return (
-        f"at most {percent(risk.rate)} {failures} with {percent(risk.confidence)} confidence cannot be shown on "
-        f"{parts} independent {kind}parts, even if not one fails: {needed} are needed, and these show "
-        f"{percent(best)} at best; add photographs of other {kind}parts, or state a higher rate or a lower confidence"
-    )

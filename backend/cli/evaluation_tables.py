@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from inspection_models.metrics import ExplanationReport, Interval, MethodRow
+    from inspection_models.model_card import ModelCard
     from inspection_models.training import Evaluation
     from inspection_models.training.evaluation import Rate
+    from inspection_models.training.recalibration import Offer
 
 _FEW = 20
 _FILLS = {"mean": "filled with the training mean", "blur": "filled with the blurred image"}
@@ -179,6 +181,57 @@ def rate_cells(rate: Rate) -> tuple[str, str, str, str]:
         f"{count / of:.1%}" if of else "–",
         f"{rate.low:.1%} … {rate.high:.1%}" if of else "–",
     )
+
+
+def print_lines(card: ModelCard, console: Console) -> None:
+    """Print where a model draws its lines and what shows that they hold."""
+    from inspection_models.risk import percent  # noqa: PLC0415
+
+    review = card.thresholds.review
+    if card.good_class is None:
+        console.print(f"a class stands alone from probability {review.sure_from:.6g}", highlight=False)
+    else:
+        console.print(
+            f"by probability of any defect: good below {review.good_below:.6g}, defective from "
+            f"{review.defect_from:.6g}, review between; called defective from {card.thresholds.decision:.6g}",
+            highlight=False,
+        )
+    for origin in card.origins:
+        on = f"{origin.failures} of {origin.parts} independent parts failed ({origin.images} images)"
+        if origin.confidence is None:
+            console.print(f"  {origin.line}: about {percent(origin.rate)} on average; {on}", highlight=False)
+        else:
+            console.print(
+                f"  {origin.line}: at most {percent(origin.rate)} with {percent(origin.confidence)} confidence; {on}, "
+                f"so at most {percent(origin.bound or 0)}",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+
+def print_offers(offers: Sequence[Offer], confidence: float, console: Console) -> None:
+    """Print what other rates would cost."""
+    from inspection_models.risk import Risk, parts_needed, percent  # noqa: PLC0415
+
+    kept = next((offer.evaluation for offer in offers if offer.evaluation is not None), None)
+    several = kept is not None and kept.escapes is None
+    what = "errors" if several else "escapes"
+    table = Table(title=f"what these photographs could promise with {percent(confidence)} confidence")
+    for column in (f"{what} at most", "sent to review", "decided alone: overkill", "called defective: overkill"):
+        table.add_column(column, justify="right")
+    for offer in offers:
+        if offer.evaluation is None:
+            needed = parts_needed(Risk(offer.rate, confidence))
+            table.add_row(percent(offer.rate), f"cannot be shown; {needed} parts", "–", "–")
+            continue
+        alone = offer.evaluation.alone
+        cells = [_of(rate) for rate in (alone.review, alone.overkill, offer.evaluation.overkill)]
+        table.add_row(percent(offer.rate), *cells)
+    console.print(table)
+
+
+def _of(rate: Rate | None) -> str:
+    return "–" if rate is None else f"{rate.count} of {rate.of}"
 
 
 def _scores(evaluation: Evaluation) -> Table:

@@ -13,7 +13,20 @@ import typer
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
-from backend.cli import connect, database, demo, doctor, evaluate, explain, failures, models, predict, serve, train
+from backend.cli import (
+    calibrate,
+    connect,
+    database,
+    demo,
+    doctor,
+    evaluate,
+    explain,
+    failures,
+    models,
+    predict,
+    serve,
+    train,
+)
 from backend.settings import DEFAULT_DATA_DIR
 
 if TYPE_CHECKING:
@@ -26,7 +39,7 @@ application = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (demo, train, evaluate, explain, serve, connect, predict, failures, doctor):
+for module in (demo, train, calibrate, evaluate, explain, serve, connect, predict, failures, doctor):
     module.register(application)
 application.add_typer(database.commands, name="db")
 application.add_typer(models.commands, name="models")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from backend.cli.risks import USUAL_CONFIDENCE, Confidence, Errors, Escapes, Overkill, stated_risks
 
 if TYPE_CHECKING:
     from inspection_models.training import TrainingEvent, TrainingReport
@@ -57,6 +60,10 @@ def train_model(
     ] = 0,
     patience: Annotated[int, typer.Option("--patience", min=1, help="Epochs without gain before it stops.")] = 6,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of split, weights, augmentation and order.")] = 0,
+    escapes: Escapes = None,
+    overkill: Overkill = None,
+    errors: Errors = None,
+    confidence: Confidence = USUAL_CONFIDENCE,
     name: Annotated[str, typer.Option("--name", help="Of the model; the directory's name if left out.")] = "",
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")] = "cpu",
     precision: Annotated[
@@ -90,6 +97,7 @@ def train_model(
         whole_epochs=whole_epochs,
         patience=patience,
         seed=seed,
+        risks=stated_risks(escapes, overkill, errors, confidence),
         overwrite=overwrite,
         restart=restart,
         device=device,
@@ -135,6 +143,7 @@ def _summary(report: TrainingReport) -> dict[str, Any]:
         "classes": list(report.classifier.classes),
         "good_class": report.classifier.good_class,
         "counts": report.counts,
+        "origins": [asdict(origin) for origin in report.classifier.card.origins],
         "test": report.test.to_dict(),
         "validation": report.validation.to_dict(),
         "best_epoch": report.best_epoch,
@@ -143,12 +152,13 @@ def _summary(report: TrainingReport) -> dict[str, Any]:
 
 
 def _print(report: TrainingReport, console: Console) -> None:
-    from backend.cli.evaluation_tables import print_decisions  # noqa: PLC0415
+    from backend.cli.evaluation_tables import print_decisions, print_lines  # noqa: PLC0415
 
     for epoch in report.continued_after:
         console.print(f"went on after epoch {epoch}, where the training had been broken off", highlight=False)
     for line in report.ignored:
         console.print(f"left out: {line}", highlight=False, style="yellow")
+    print_lines(report.classifier.card, console)
     print_decisions(report.test, "test", console)
     console.print(
         f"model {report.classifier.version} written to {report.output} in {report.seconds:.0f} s", highlight=False

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Split:
-    """The three parts, each sorted as the data set was."""
+    """The three parts, each sorted as the data set was, and what was taken from the test part to draw lines from."""
 
     train: tuple[Sample, ...]
     validation: tuple[Sample, ...]
     test: tuple[Sample, ...]
+    lines: tuple[Sample, ...] = ()
 
 
 def split_dataset(dataset: Dataset, *, validation: float = 0.15, test: float = 0.15, seed: int = 0) -> Split:

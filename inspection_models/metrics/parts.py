@@ -54,6 +54,10 @@ def choose_part(card: ModelCard, dataset: Dataset, part: Part) -> ChosenPart:
         parts = split_dataset(dataset, **split)
     except DatasetError as error:
         raise DatasetError(f"{error}; or take all images instead of a part") from error
+    if part == "test" and recorded.get("lines_from") == "half of the test part":
+        notes.append(
+            "the model's lines were drawn from half of this part, for which their figures are a little too good"
+        )
     samples: tuple[Sample, ...] = getattr(parts, part)
     return ChosenPart(samples, tuple(notes))
 

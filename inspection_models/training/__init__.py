@@ -1,6 +1,7 @@
 """Training: from a labelled data set to a calibrated, measured model directory."""
 
 from inspection_models.training.evaluation import Evaluation, evaluate
+from inspection_models.training.recalibration import CalibrationReport, CalibrationRequest, calibrate
 from inspection_models.training.request import (
     EpochFigures,
     TrainingError,
@@ -11,12 +12,15 @@ from inspection_models.training.request import (
 from inspection_models.training.trainer import train
 
 __all__ = [
+    "CalibrationReport",
+    "CalibrationRequest",
     "EpochFigures",
     "Evaluation",
     "TrainingError",
     "TrainingEvent",
     "TrainingReport",
     "TrainingRequest",
+    "calibrate",
     "evaluate",
     "train",
 ]

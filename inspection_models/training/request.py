@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 from inspection_models.attribution import METHODS
+from inspection_models.line_drawing import StatedRisks
 from inspection_models.networks import DEFAULT_NETWORK
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from inspection_models.classifier import DefectClassifier
     from inspection_models.training.evaluation import Evaluation
 
-Phase = Literal["read", "head", "epoch", "test"]
+Phase = Literal["read", "head", "epoch", "lines", "test"]
 Stage = Literal["head", "deep", "all"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -55,6 +56,7 @@ class TrainingRequest:
         test: share of the images to measure the result on.
         seed: of split, initial weights, augmentation and order.
         split_seed: of the split alone, where several trainings are to be judged by the same images; None takes `seed`.
+        risks: stated risks, for which half of the test part is kept to draw the decision's lines from.
         overwrite: replace a model that is in the output directory.
         restart: throw away the checkpoint of a broken training with the same output; otherwise the same request goes on
             where it was broken off, and another one is refused.
@@ -87,6 +89,7 @@ class TrainingRequest:
     test: float = 0.15
     seed: int = 0
     split_seed: int | None = None
+    risks: StatedRisks = field(default_factory=StatedRisks)
     overwrite: bool = False
     restart: bool = False
     device: str = "cpu"
@@ -131,7 +134,7 @@ class TrainingEvent:
     """How far a training has come: `done` of `total` steps of a phase.
 
     Attributes:
-        phase: ``read`` images, train the ``head``, pass through an ``epoch``, ``test`` images.
+        phase: ``read`` images, train the ``head``, pass through an ``epoch``, draw ``lines``, ``test`` images.
         epoch: which epoch, from 1; 0 outside that phase.
         epochs: how many there will be at most.
         done: steps done.

@@ -27,6 +27,7 @@ from inspection_models.training.checkpoint import workplace
 from inspection_models.training.curves import CURVES_FILE, CURVES_PICTURE, curves_csv, curves_png
 from inspection_models.training.evaluation import evaluate, figures_of_logits, targets_of
 from inspection_models.training.figures import confusion_png, reliability_png
+from inspection_models.training.lines import set_aside, with_lines
 from inspection_models.training.loop import Fit, fit, logits_of
 from inspection_models.training.request import TrainingError, TrainingEvent, TrainingReport, TrainingRequest
 from inspection_models.training_record import HASH_KEY, IMAGES_FILE, images_csv, images_sha256
@@ -75,6 +76,7 @@ def train(request: TrainingRequest, progress: Callable[[TrainingEvent], None] = 
         ImageError: an image is damaged.
         NetworkError: unknown architecture or unusable weights.
         ModelError: the output directory is taken.
+        RiskError: the data cannot show a stated risk to be kept.
     """
     started = time.monotonic()
     output = request.output.absolute()
@@ -82,6 +84,7 @@ def train(request: TrainingRequest, progress: Callable[[TrainingEvent], None] = 
     dataset = load_dataset(request.data, layout=request.layout, good_class=request.good_class)
     split_seed = request.seed if request.split_seed is None else request.split_seed
     split = split_dataset(dataset, validation=request.validation, test=request.test, seed=split_seed)
+    split = set_aside(split, dataset.good_class, request.risks)
     with workplace(output, _identity(request, dataset, split), restart=request.restart) as place:
         report = _trained(request, dataset, split, place, progress, started)
         attachments = {**_attachments(report), IMAGES_FILE: images_csv(split)}
@@ -129,6 +132,7 @@ def _trained(
     targets = targets_of(split.validation, dataset.classes)
     calibration = fit_calibration(logits, targets, activation)
     classifier = _classifier(request, dataset, split, network, preprocessing, calibration, course)
+    classifier = _with_lines(request, dataset, split, classifier, progress)
     validation = figures_of_logits(classifier.card, logits, targets, [sample.group for sample in split.validation])
     tested = evaluate(classifier, split.test, lambda done, total: progress(TrainingEvent("test", done, total)))
     classifier = classifier.with_settings(
@@ -227,6 +231,7 @@ def _classifier(
         "data_sha256": dataset.sha256,
         HASH_KEY: images_sha256(images_csv(split)),
         "layout": dataset.layout,
+        "lines_from": "half of the test part" if split.lines else "validation part",
         "counts": _counts(dataset, split),
         "seed": request.seed,
         "epochs": course.epochs[-1].epoch if course.epochs else 0,
@@ -267,6 +272,22 @@ def _classifier(
     )
 
 
+def _with_lines(
+    request: TrainingRequest,
+    dataset: Dataset,
+    split: Split,
+    classifier: DefectClassifier,
+    progress: Callable[[TrainingEvent], None],
+) -> DefectClassifier:
+    return with_lines(
+        classifier,
+        split.lines or split.validation,
+        request.risks,
+        dataset.sha256,
+        lambda done, total: progress(TrainingEvent("lines", done, total)),
+    )
+
+
 def _explanation(request: TrainingRequest) -> ExplanationSettings:
     # Where a mirrored part would be another part, its mirror image must not be asked about either.
     own: dict[str, bool | int | float | str] = {"mirrored": request.flips} if request.explanation == "quorum" else {}
@@ -275,6 +296,8 @@ def _explanation(request: TrainingRequest) -> ExplanationSettings:
 
 def _counts(dataset: Dataset, split: Split) -> dict[str, dict[str, int]]:
     parts = {"train": split.train, "validation": split.validation, "test": split.test}
+    if split.lines:
+        parts["lines"] = split.lines
     return {name: class_counts(part, dataset.classes) for name, part in parts.items()}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inspection_models.deciding import decide, probabilities_of
@@ -41,6 +41,7 @@ def sigmoid_logits(*probabilities: float) -> np.ndarray:
     return np.log(given / (1 - given)).astype(np.float32)
 
 
+@settings(deadline=None)
 @given(LOGITS, st.floats(0.1, 10), st.lists(st.floats(0.1, 10), min_size=3, max_size=3))
 def test_probabilities_are_torchs(logits: np.ndarray, temperature: float, own: list[float]) -> None:
     tensor = torch.from_numpy(logits).double()
@@ -68,6 +69,7 @@ def test_between_the_lines_a_person_decides(good: float, verdict: str, is_defect
     assert prediction.defect_probability == pytest.approx(1 - good, abs=1e-6)
 
 
+@settings(deadline=None)
 @given(LOGITS, st.lists(PROBABILITY, min_size=3, max_size=3).map(sorted), st.sampled_from(["softmax", "sigmoid"]))
 def test_a_verdict_never_contradicts_the_called_class(logits: np.ndarray, three: list[float], activation: str) -> None:
     lower, decision, upper = three

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import binomtest
@@ -130,6 +130,7 @@ def test_several_classes_of_an_image_by_hand() -> None:
     json.dumps(result.to_dict(), allow_nan=False)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(2, 40))
 def test_figures_are_scikit_learns(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
@@ -137,7 +138,7 @@ def test_figures_are_scikit_learns(seed: int, count: int) -> None:
     labels = rng.integers(0, 4, count)
     one = figures_of_logits(card(), logits, one_hot(labels.tolist()))
     seen = np.isin(logits.argmax(axis=1), labels)
-    if seen.all():
+    if seen.all() and len(np.unique(labels)) > 1:
         assert one.balanced_accuracy == pytest.approx(balanced_accuracy_score(labels, logits.argmax(axis=1)))
     targets = rng.random((count, 4)) < 0.4
     targets[:, 0] = ~targets[:, 1:].any(axis=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 from scipy.stats import binomtest
@@ -23,6 +23,7 @@ def drawn(seed: int, count: int, classes: int = 3) -> tuple[np.ndarray, np.ndarr
     return probabilities, np.eye(classes, dtype=bool)[rng.integers(0, classes, count)]
 
 
+@settings(deadline=None)
 @given(SEEDS, st.integers(1, 6))
 def test_bins_of_equal_mass_are_scikit_learns(seed: int, bins: int) -> None:
     rng = np.random.default_rng(seed)
@@ -49,6 +50,7 @@ def test_few_images_get_few_bins(count: int, bins: int) -> None:
     assert sum(one.count for one in found.bins) == count
 
 
+@settings(deadline=None)
 @given(SEEDS, st.integers(2, 200))
 def test_errors_and_scores_are_the_literal_ones_of_exclusive_classes(seed: int, count: int) -> None:
     probabilities, targets = drawn(seed, count)
@@ -77,6 +79,7 @@ def test_errors_and_scores_are_the_literal_ones_of_exclusive_classes(seed: int, 
     )
 
 
+@settings(deadline=None)
 @given(SEEDS, st.integers(2, 100))
 def test_of_classes_that_do_not_exclude_each_other_every_answer_counts(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
@@ -103,6 +106,7 @@ def test_nothing_to_measure_is_refused() -> None:
         reliability(np.zeros((0, 2)), np.zeros((0, 2), bool), good=None, exclusive=True)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 60), st.integers(1, 60), st.floats(0.5, 0.999))
 def test_bounds_are_scipys_exact_ones(count: int, more: int, confidence: float) -> None:
     of = count + more

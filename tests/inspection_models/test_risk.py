@@ -32,6 +32,7 @@ def test_how_many_parts_are_needed_is_what_tables_say(rate: float, confidence: f
     assert parts_needed(Risk(rate, confidence)) == needed
 
 
+@settings(deadline=None)
 @given(RATES, CONFIDENCES)
 def test_one_part_fewer_than_needed_shows_nothing(rate: float, confidence: float) -> None:
     risk = Risk(rate, confidence)
@@ -66,12 +67,14 @@ def exhaustive(scores: np.ndarray, risk: Risk) -> float:
     return best
 
 
+@settings(deadline=None)
 @given(SCORES, SOME, SURE)
 def test_the_line_is_that_of_testing_one_line_after_another(scores: np.ndarray, rate: float, confidence: float) -> None:
     risk = Risk(rate, confidence)
     assert drawn(scores, risk) == exhaustive(scores, risk)
 
 
+@settings(deadline=None)
 @given(SCORES, SOME, SOME, SURE, SURE)
 def test_more_risk_and_less_confidence_never_lower_the_line(
     scores: np.ndarray, rate: float, other_rate: float, confidence: float, other: float
@@ -81,6 +84,7 @@ def test_more_risk_and_less_confidence_never_lower_the_line(
     assert drawn(scores, strict) <= drawn(scores, loose)
 
 
+@settings(deadline=None)
 @given(SCORES, SOME, SURE, st.integers(0, 119), st.floats(0, 1, width=32))
 def test_a_part_that_looks_more_defective_never_lowers_the_line(
     scores: np.ndarray, rate: float, confidence: float, place: int, score: float
@@ -92,6 +96,7 @@ def test_a_part_that_looks_more_defective_never_lowers_the_line(
     assert drawn(raised, risk) >= drawn(scores, risk)
 
 
+@settings(deadline=None)
 @given(SCORES, SOME, SURE, st.floats(0, 1))
 def test_a_line_keeps_below_its_limit_and_says_what_it_counted(
     scores: np.ndarray, rate: float, confidence: float, limit: float
