@@ -1,4 +1,4 @@
-"""`inspection evaluate`: how well a model decides, or how well its explanations find the defects."""
+"""`inspection evaluate`: how well a model decides or explains, and whether it may replace another."""
 
 from __future__ import annotations
 
@@ -11,12 +11,24 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from backend.cli.gate import GateOptions, run_command
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from inspection_models.metrics import ExplanationReport
     from inspection_models.training import Evaluation
 
 # Wide enough for the tables where the output goes to a file.
 _WIDTH_OF_A_FILE = 120
+
+
+def _print_default_rules(wanted: bool) -> None:
+    if wanted:
+        from inspection_models.gate import default_rules  # noqa: PLC0415
+
+        typer.echo(default_rules(), nl=False)
+        raise typer.Exit
 
 
 def register(application: typer.Typer) -> None:
@@ -36,10 +48,29 @@ def evaluate_model(
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Explain at most so many images, evenly over the classes.")
     ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", help="Model in service: compare with it and say whether to release.")
+    ] = None,
+    rules: Annotated[
+        Path | None, typer.Option("--rules", help="Rules of release (TOML); the product's own if left out.")
+    ] = None,
+    pictures: Annotated[
+        int | None, typer.Option("--pictures", min=0, help="Draw at most so many images that changed sides.")
+    ] = None,
+    default_rules: Annotated[  # noqa: ARG001
+        bool,
+        typer.Option(
+            "--default-rules", is_eager=True, callback=_print_default_rules, help="Print the product's rules and exit."
+        ),
+    ] = False,
     part: Annotated[
-        Literal["test", "validation", "train", "all"],
-        typer.Option("--part", help="Part of the data, split as for the model's training."),
-    ] = "test",
+        Literal["test", "validation", "train", "all"] | None,
+        typer.Option(
+            "--part",
+            help="Part of the data, split as for the model's training: test if left out; with --against what neither "
+            "model has seen, or all.",
+        ),
+    ] = None,
     layout: Annotated[
         str | None, typer.Option("--layout", help="image-folder, magnetic-tile or neu-det; told by itself if left out.")
     ] = None,
@@ -48,13 +79,26 @@ def evaluate_model(
     ] = 0,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print the JSON report instead of tables.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Write the JSON report to this file, too.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write the JSON report to this file, too; with --against the folder of the report."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a gate's report that is in --out.")] = False,
 ) -> int:
     """Measure a model on a data set: its decisions or, with --explanations, its explanations by every method.
 
     Explained are the rightly decided images whose defect is marked, each for its true class. The JSON report holds the
     figures of every image, so that others can take their own intervals.
+
+    With --against two versions are compared and judged by the rules: gate.html, gate.json and rules.toml are written,
+    and the exit status is 0 for release, 1 for not.
     """
+    if against is not None:
+        _check_pair(part, one_model=explanations or methods is not None)
+        given = GateOptions(model, against, data, rules, out, layout, limit, pictures, seed, device)
+        return run_command(given, with_seen=part == "all", as_json=as_json, overwrite=overwrite)
+    _check_alone({"--rules": rules is not None, "--pictures": pictures is not None, "--overwrite": overwrite})
+    part = part or "test"
     from backend.cli.evaluation_tables import print_decisions, print_explanations  # noqa: PLC0415
     from inspection_models import DefectClassifier  # noqa: PLC0415
     from inspection_models.data import load_dataset  # noqa: PLC0415
@@ -104,6 +148,19 @@ def evaluate_model(
     else:
         print_decisions(result, part, console)
     return 0
+
+
+def _check_pair(part: str | None, *, one_model: bool) -> None:
+    if one_model:
+        raise typer.BadParameter("--explanations and --methods are about one model: leave --against out")
+    if part not in (None, "all"):
+        raise typer.BadParameter("with --against give --part all, or leave it out for what neither model has seen")
+
+
+def _check_alone(given: Mapping[str, bool]) -> None:
+    for name, is_given in given.items():
+        if is_given:
+            raise typer.BadParameter(f"{name} is about a comparison: give --against with it")
 
 
 class _Bar:
