@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inspection_models.model_card import CARD_FILE
+from inspection_models.model_card import CARD_FILE, ModelError, read_card
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -139,13 +139,23 @@ def _make_inbox(folder: Path) -> None:
     making.rename(folder)
 
 
+def _readable(card: Path, progress: DemoProgress) -> bool:
+    """Whether this release reads a model that the demo made; it made it itself and can make it again."""
+    try:
+        read_card(card)
+    except ModelError as error:
+        progress.say(f"  the model of a former demo cannot be used ({error}); training it anew")
+        return False
+    return True
+
+
 def _trained_model(directory: Path, progress: DemoProgress) -> Path:
     from backend.training_progress import counted  # noqa: PLC0415
     from inspection_models.data import write_synthetic_steel  # noqa: PLC0415
     from inspection_models.training import TrainingRequest, train  # noqa: PLC0415
 
     model = directory / "model"
-    if (model / CARD_FILE).is_file():
+    if (model / CARD_FILE).is_file() and _readable(model / CARD_FILE, progress):
         return model
     data = directory / "training-set"
     shutil.rmtree(data, ignore_errors=True)
@@ -157,6 +167,7 @@ def _trained_model(directory: Path, progress: DemoProgress) -> Path:
         size=(_NETWORK_SIDE, _NETWORK_SIDE),
         epochs=3,
         patience=2,
+        overwrite=True,
     )
     report = train(request, progress=counted(progress.count))
     progress.say(

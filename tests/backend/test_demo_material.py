@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from backend.demo.material import TITLE_LENGTH, DemoMaterial, MaterialError, distinct_title, prepare_material
 from backend.demo.progress import DemoProgress
+from inspection_models.training import TrainingRequest
+from tests.backend import desks
 
 
 def material(folder: Path, tmp_path: Path) -> DemoMaterial:
@@ -21,6 +25,33 @@ def photographs(folder: Path, *names: str) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(name.encode())
     return folder
+
+
+def test_a_model_of_another_release_is_trained_anew_and_one_of_this_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[TrainingRequest] = []
+
+    def make_inbox(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "truth.json").write_text('{"1.png": "good"}')
+
+    def train(request: TrainingRequest, progress: object = None) -> SimpleNamespace:
+        trained.append(request)
+        shutil.rmtree(request.output)
+        desks.write_model(request.output)
+        counts = {"train": {"good": 1}, "test": {"good": 1}}
+        return SimpleNamespace(counts=counts, seconds=1.0, test=SimpleNamespace(balanced_accuracy=1.0))
+
+    monkeypatch.setattr("inspection_models.training.train", train)
+    monkeypatch.setattr("inspection_models.data.write_synthetic_steel", lambda *_, **__: [tmp_path / "good" / "1.png"])
+    monkeypatch.setattr("backend.demo.material._make_inbox", make_inbox)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.json").write_text('{"format": "inspection-model", "format_version": 1}')
+    for _ in range(2):
+        made = prepare_material(tmp_path, images=None, model=None, progress=DemoProgress(Console(quiet=True)))
+        assert made.model == tmp_path / "model"
+        assert [request.overwrite for request in trained] == [True]
 
 
 def test_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
