@@ -26,6 +26,11 @@ _FIGURES = {
     "reliability.brier": "Brier score",
     "reliability.log_loss": "log loss, nats",
 }
+_PARTS = {
+    "test": "On the part held out for testing",
+    "calibration": "On the photographs that it was calibrated with, hence favourable",
+    "validation": "On the part that stopped and calibrated the training, hence favourable",
+}
 # Shown as tables of their own.
 _TABLES = ("classes", "confusion", "per_class", "images")
 _TRAINING = {
@@ -116,16 +121,24 @@ def _data(card: ModelCard) -> Iterator[str]:
 
 
 def _results(card: ModelCard) -> Iterator[str]:
-    yield "## Results on the part held out for testing"
-    yield ""
-    tested = card.metrics.get("test")
-    if not isinstance(tested, dict):
+    yield "## Results"
+    measured = {part: title for part, title in _PARTS.items() if isinstance(card.metrics.get(part), dict)}
+    if not measured:
+        yield ""
         yield "The card holds no figures."
-        return
-    yield f"{tested.get('images')} images. In brackets 95 % intervals (Clopper and Pearson), of parts where the figures"
-    yield "count parts; of images otherwise, as if each showed a part of its own."
-    yield ""
-    yield from _table(("figure", "value"), list(_figures(tested)))
+    else:
+        yield ""
+        yield "In brackets 95 % intervals (Clopper and Pearson), of parts where the figures count parts; of images"
+        yield "otherwise, as if each showed a part of its own."
+    for part, title in measured.items():
+        yield ""
+        yield f"### {title}"
+        yield ""
+        yield from _result(card.metrics[part])
+
+
+def _result(tested: Mapping[str, Any]) -> Iterator[str]:
+    yield from _table(("figure", "value"), [("images", tested.get("images")), *_figures(tested)])
     per_class = tested.get("per_class")
     if isinstance(per_class, dict) and per_class:
         yield ""

@@ -162,6 +162,18 @@ def test_whatever_the_card_holds_changes_the_document(path: tuple[Any, ...]) -> 
     assert card_document(other).replace(other.fingerprint, "") != body
 
 
+def test_figures_of_each_part_say_which_they_are_of() -> None:
+    metrics = {
+        part: {"images": n, "accuracy": n / 64} for n, part in enumerate(("validation", "calibration"), start=40)
+    }
+    text = card_document(dataclasses.replace(CARD, metrics=metrics))
+    calibrated, validated = text.split("### ")[1:]
+    assert "calibrated with, hence favourable" in calibrated
+    assert "| images | 41 |" in calibrated
+    assert "| accuracy | 64.1% |" in calibrated
+    assert "| images | 40 |" in validated
+
+
 def test_a_card_without_figures_or_data_says_so() -> None:
     bare = dataclasses.replace(CARD, training={}, metrics={}, origins=(), good_class=None, thresholds=Thresholds())
     text = card_document(bare)
