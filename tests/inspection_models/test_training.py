@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from inspection_models import DefectClassifier
@@ -248,6 +250,23 @@ def test_an_epoch_is_drawn_by_root_of_count_and_uses_images_up_before_repeating(
     for label in (0, 1):
         counts = np.bincount(one[labels[one] == label], minlength=100)[labels == label]
         assert counts.max() - counts.min() <= 1
+
+
+@given(
+    labels=st.lists(st.integers(0, 4), min_size=1, max_size=60),
+    batch_size=st.integers(2, 16),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_whatever_the_classes_an_epoch_is_whole_batches_and_repeats_nobody_early(
+    labels: list[int], batch_size: int, seed: int
+) -> None:
+    known = np.array(labels)
+    drawn = draw_epoch(known, 6, batch_size, np.random.default_rng(seed))
+    assert drawn.shape == (max(1, round(len(labels) / batch_size)), batch_size)
+    counts = np.bincount(drawn.ravel(), minlength=len(labels))
+    for label in set(labels):
+        of_class = counts[known == label]
+        assert of_class.max() - of_class.min() <= 1
 
 
 def test_augmentation_follows_its_chance_keeps_the_picture_and_flips_only_when_told() -> None:
