@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -20,6 +22,18 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", 
 DEFAULT_MAX_PIXELS = 100_000_000
 
 _EXIF_ORIENTATION = 0x0112
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# What 16-bit grey becomes: divided by 257 as browsers do, rounded.
+_DIVIDED_BY_257 = ((np.arange(65536, dtype=np.uint32) + 128) // 257).astype(np.uint8)
 _MODES_WITH_ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 
 
@@ -47,6 +61,29 @@ class DecodedImage:
     media_type: str
 
 
+@dataclass(frozen=True)
+class Glance:
+    """What a file holds, without its pixels at full size.
+
+    Attributes:
+        size: height and width as a viewer shows it.
+        file_format: one of `FORMATS`.
+        mode: Pillow's name of the pixel type: ``L``, ``RGB``, ``P``, ``I;16``, ...
+        bits: of one channel of a pixel in the file.
+        frames: pages or frames; only the first is ever read.
+        exif_orientation: 1 to 8; 1 where the file has none.
+        thumbnail: uint8 [N, N], grey, already turned according to EXIF, the proportions not kept.
+    """
+
+    size: tuple[int, int]
+    file_format: str
+    mode: str
+    bits: int
+    frames: int
+    exif_orientation: int
+    thumbnail: NDArray[np.uint8]
+
+
 def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> DecodedImage:
     """Decode the first frame of a BMP, GIF, JPEG, PNG, TIFF or WebP file.
 
@@ -54,36 +91,70 @@ def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Decode
 
     Args:
         data: the file.
-        max_pixels: the largest width x height, checked in the header before anything is decoded.
+        max_pixels: the largest width x height, checked in the header before anything is decoded. More than Pillow's own
+            bound raises that one for the whole process.
 
     Raises:
         ImageError: the data is empty, not one of the formats, damaged, truncated, too large or of a pixel type
             whose range is unknown.
     """
-    if not data:
-        raise ImageError("the image file is empty; export or upload it again")
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_size(image.size, max_pixels)
-            orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-            media_type = "image/jpeg" if image.format == "MPO" else Image.MIME[str(image.format)]
-            image.load()
-            pixels = _rgb(ImageOps.exif_transpose(image))
-    except ImageError:
-        raise
-    except UnidentifiedImageError as error:
-        raise ImageError(f"not an image of a known format; use one of {', '.join(FORMATS)}") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"the image has far too many pixels, the limit is {max_pixels}; crop or shrink it") from error
-    except Exception as error:  # a hostile file makes a decoder raise anything at all
-        raise ImageError(f"the image is damaged or truncated ({error}); export or upload it again") from error
+    with _opened(data, max_pixels) as image:
+        orientation = _orientation(image)
+        media_type = "image/jpeg" if image.format == "MPO" else Image.MIME[str(image.format)]
+        image.load()
+        pixels = _rgb(ImageOps.exif_transpose(image))
     return DecodedImage(
         pixels=pixels,
         sha256=hashlib.sha256(data).hexdigest(),
         pixel_sha256=pixel_sha256(pixels),
-        exif_orientation=orientation if orientation in range(1, 9) else 1,
+        exif_orientation=orientation,
         media_type=media_type,
     )
+
+
+def glance(data: bytes, *, side: int, max_pixels: int = DEFAULT_MAX_PIXELS) -> Glance:
+    """Decode a file for its thumbnail of `side` x `side` pixels, faster than at full size.
+
+    Every byte of the pixels is decoded, so damage is found as `decode_image` finds it.
+
+    Raises:
+        ImageError: as `decode_image`.
+    """
+    with _opened(data, max_pixels) as image:
+        orientation, mode, bits = _orientation(image), image.mode, _bits(image)
+        size = _shown(image.size, orientation)
+        # The second picture within a photograph of a telephone is a preview of the first.
+        frames = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+        if mode in ("L", "RGB"):
+            image.draft(mode, (2 * side, 2 * side))
+        image.load()
+        # Small first, then turned; what the rules of `_rgb` are about must be seen at full size.
+        plain = image.mode in ("L", "RGB") and "transparency" not in image.info
+        small = image if plain else Image.fromarray(_rgb(image))
+        small = small.resize((side, side), Image.Resampling.BOX).convert("L")
+        thumbnail = np.array(small.transpose(_TURNS[orientation]) if orientation in _TURNS else small)
+        file_format = "JPEG" if image.format == "MPO" else str(image.format)
+    return Glance(size, file_format, mode, bits, frames, orientation, thumbnail)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of a file as a viewer shows it, from its header alone.
+
+    Raises:
+        ImageError: it is missing or no image; the message begins with the path.
+    """
+    try:
+        # Only the header is read, so its size needs no bound.
+        with Image.open(path, formats=FORMATS) as image:
+            return _shown(image.size, _orientation(image))
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{path}: the image has far too many pixels; crop or shrink it") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path}: not an image of a known format; use one of {', '.join(FORMATS)}") from error
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # a hostile file makes a decoder raise anything at all
+        raise ImageError(f"{path}: the image is damaged ({error}); export it again") from error
 
 
 def read_image(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> DecodedImage:
@@ -108,6 +179,49 @@ def pixel_sha256(pixels: NDArray[np.uint8]) -> str:
     return digest.hexdigest()
 
 
+@contextmanager
+def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
+    """An image whose header is read and whose size is allowed; whatever is raised within becomes an `ImageError`."""
+    if not data:
+        raise ImageError("the image file is empty; export or upload it again")
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_size(image.size, max_pixels)
+            yield image
+    except (ImageError, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        if data.startswith(_TIFF_STARTS):
+            raise ImageError("this kind of TIFF cannot be read; save it as grey or RGB with 8 or 16 bits") from error
+        raise ImageError(f"not an image of a known format; use one of {', '.join(FORMATS)}") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"the image has far too many pixels, the limit is {max_pixels}; crop or shrink it") from error
+    except Exception as error:  # a hostile file makes a decoder raise anything at all
+        raise ImageError(f"the image is damaged or truncated ({error}); export or upload it again") from error
+
+
+def _orientation(image: Image.Image) -> int:
+    orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _shown(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """Height and width on the screen of a picture stored with `size` (width, height)."""
+    return size if orientation >= 5 else (size[1], size[0])
+
+
+def _bits(image: Image.Image) -> int:
+    if image.mode == "1":
+        return 1
+    if image.mode in ("I", "F"):
+        return 32
+    # The mode says 8 where Pillow reads the upper half of 16 bits; how it reads is told by the file's tiles.
+    tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
+    return 16 if image.mode.startswith("I;16") or any("16" in str(tile[3]) for tile in tiles) else 8
+
+
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width < 1 or height < 1:
@@ -120,20 +234,25 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode.startswith(("I", "F")):
-        grey = _eight_bit(np.asarray(image), image.mode)
+        grey = _eight_bit(np.asarray(image))
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.mode in _MODES_WITH_ALPHA or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _eight_bit(values: NDArray[np.generic], mode: str) -> NDArray[np.uint8]:
-    numbers = values.astype(np.float64)
-    full_scale = 1.0 if mode == "F" else 65535.0
-    if not np.isfinite(numbers).all() or numbers.min() < 0 or numbers.max() > full_scale:
+def _eight_bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Grey of a type wider than 8 bits: whole numbers from 0 to 65535, or fractions from 0 to 1."""
+    whole = np.issubdtype(values.dtype, np.integer)
+    full_scale = 65535 if whole else 1
+    lowest, highest = float(np.min(values)), float(np.max(values))  # NaN if any value is
+    if not (lowest >= 0 and highest <= full_scale):
         raise ImageError(
-            f"its grey values lie outside 0 to {full_scale:g}, so what is white is unknown; save it with 8 or 16 bits"
+            f"its grey values lie outside 0 to {full_scale}, so what is white is unknown; save it with 8 or 16 bits"
         )
-    return np.rint(numbers * (255.0 / full_scale)).astype(np.uint8)
+    if whole:
+        return np.asarray(_DIVIDED_BY_257[values])
+    eight: NDArray[np.uint8] = np.rint(values.astype(np.float32) * np.float32(255)).astype(np.uint8)
+    return eight

@@ -129,3 +129,15 @@ def own_database(own_database_url: str) -> Iterator[Database]:
     opened = Database(own_database_url, busy_timeout=20)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def payloads() -> Path:
+    """The requests captured from a real Label Studio."""
+    folder = Path(__file__).parents[1] / ".." / "shared" / "label_studio_payloads"
+    if not folder.is_dir():
+        reason = "the captured Label Studio payloads (../shared/label_studio_payloads) are not here"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder

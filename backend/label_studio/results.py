@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.label_studio import brush_rle
 from backend.label_studio.binding import Binding, RegionBinding
 from backend.label_studio.labeling_config import Control, LabelingConfig
+from inspection_models import brush_rle
 
 Result = dict[str, Any]
 """One item of a prediction's or annotation's `result` list."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.label_studio import brush_rle
+from inspection_models import brush_rle
 
 MAX_SIDE = 65_535
 MAX_PIXELS = 400_000_000

@@ -5,19 +5,24 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from inspection_models.data.photographs import Photograph
+
 # Compared with a class's name in lower case, letters only.
 _GOOD_NAMES = frozenset(
     {"good", "ok", "okay", "okfront", "free", "mtfree", "normal", "defectfree", "nodefect", "nodefects", "nondefective"}
-    | {"fine", "pass", "passed", "sound"}
+    | {"functional", "fine", "pass", "passed", "sound"}
 )
 
+
+GOOD = "good"
+"""The class of images without a defect, where a layout gives them no name."""
 
 PARTS = ("train", "validation", "test")
 
@@ -110,6 +115,8 @@ class Dataset:
         sha256: hex digest over every sample's relative path, file hash, labels and, where the layout splits, part.
         ignored: files that are no part of the layout, relative to the root.
         notes: what a reader of the data set must know about it, each a sentence.
+        photographs: what each sample's file holds, in their order; empty where the files were not looked at.
+        twins: families of near-duplicates, whose groups were made one.
     """
 
     root: Path
@@ -120,6 +127,8 @@ class Dataset:
     sha256: str
     ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    photographs: tuple[Photograph, ...] = field(default=(), compare=False, repr=False)
+    twins: tuple[tuple[Path, ...], ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -195,6 +204,11 @@ def file_sha256(path: Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def is_good_name(label: str) -> bool:
+    """Whether a class is good by its name: "OK", "defect-free", "normal" and the like."""
+    return re.sub(r"[^a-z]", "", label.lower()) in _GOOD_NAMES
+
+
 def _good_class(classes: Sequence[str], stated: str | None) -> str | None:
     if stated == "":
         return None
@@ -202,7 +216,7 @@ def _good_class(classes: Sequence[str], stated: str | None) -> str | None:
         if stated not in classes:
             raise DatasetError(f"the good class {stated!r} is not among the classes {', '.join(classes)}")
         return stated
-    found = [label for label in classes if re.sub(r"[^a-z]", "", label.lower()) in _GOOD_NAMES]
+    found = [label for label in classes if is_good_name(label)]
     if len(found) > 1:
         raise DatasetError(f"the classes {', '.join(found)} could each be the good one; say which is")
     return found[0] if found else None

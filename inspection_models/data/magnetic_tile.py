@@ -12,9 +12,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
-from inspection_models.data.dataset import DatasetError, Sample, file_sha256
+from inspection_models.data.files import files_with
+from inspection_models.data.reading import Findings, Reading
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,41 +28,32 @@ def fits(root: Path) -> bool:
     return any(True for _ in root.glob(f"{_PREFIX}*/Imgs"))
 
 
-def read(root: Path) -> tuple[list[Sample], list[str]]:
-    """All samples, and the files that are neither photographs nor masks.
+def read(root: Path) -> Reading:
+    """All samples.
 
     Raises:
-        DatasetError: a photograph without a mask or the other way round, sizes that differ, an unknown file name, or
-            a damaged file.
+        DatasetError: a photograph without a mask or the other way round, or an unknown file name.
     """
-    photographs: list[Path] = []
-    ignored: list[str] = []
+    findings = Findings(root)
+    numbers: dict[Path, int] = {}
     for folder in sorted(root.glob(f"{_PREFIX}*/Imgs")):
-        entries = sorted(folder.iterdir())
-        stems = {suffix: {p.stem for p in entries if p.suffix.lower() == suffix} for suffix in (".jpg", ".png")}
-        for stem in sorted(stems[".jpg"] ^ stems[".png"]):
-            missing = "mask" if stem in stems[".jpg"] else "photograph"
-            raise DatasetError(f"{folder / stem} has no {missing}; each .jpg needs the .png of the same name beside it")
-        photographs += [path for path in entries if path.suffix.lower() == ".jpg"]
-        ignored += [p.relative_to(root).as_posix() for p in entries if p.suffix.lower() not in stems]
-    groups = _groups({path: _number(path) for path in photographs})
-    return [_sample(path, groups[path]) for path in photographs], ignored
-
-
-def _sample(path: Path, group: str) -> Sample:
-    mask = path.with_suffix(".png")
-    if _size(path) != _size(mask):
-        raise DatasetError(f"{mask} is {_size(mask)} pixels and its photograph {_size(path)}; replace the wrong one")
-    return Sample(path, path.parent.parent.name.removeprefix(_PREFIX), group, file_sha256(path), mask_path=mask)
-
-
-def _number(path: Path) -> int:
-    match = _NAME.fullmatch(path.stem)
-    if match is None:
-        raise DatasetError(
-            f"{path} is not named exp<exposure>_num_<number>, so its tile is unknown; rename or remove it"
-        )
-    return int(match[1])
+        photographs, masks = ({path.stem: path for path in files_with(folder, suffix)} for suffix in (".jpg", ".png"))
+        for stem in sorted(photographs.keys() ^ masks.keys()):
+            missing = "mask" if stem in photographs else "photograph"
+            findings.problems.add(
+                f"{folder / stem} has no {missing}; each .jpg needs the .png of the same name beside it"
+            )
+        for stem, path in photographs.items():
+            if match := _NAME.fullmatch(stem):
+                numbers[path] = int(match[1])
+            else:
+                findings.problems.add(
+                    f"{path} is not named exp<exposure>_num_<number>, so its tile is unknown; rename or remove it"
+                )
+    for path, group in sorted(_groups(numbers).items()):
+        label = path.parent.parent.name.removeprefix(_PREFIX)
+        findings.add(path, [label], group=group, mask_path=path.with_suffix(".png"))
+    return findings.reading()
 
 
 def _groups(numbers: dict[Path, int]) -> dict[Path, str]:
@@ -75,11 +65,3 @@ def _groups(numbers: dict[Path, int]) -> dict[Path, str]:
         groups[path] = f"tiles from {first}"
         last = number
     return groups
-
-
-def _size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} is damaged ({error}); copy it again or remove it with its partner") from error

@@ -50,7 +50,7 @@ def truth_of(sample: Sample, size: tuple[int, int], label: str | None = None) ->
         DatasetError: the mask is missing or cannot be read, or a mark is of an image of another size.
     """
     if sample.mask_path is not None and (label is None or label in sample.labels):
-        return _read_mask(sample.mask_path, size)
+        return read_mask(sample.mask_path, size)
     truth = np.zeros(size, np.bool_)
     exact = set()
     for polygon in _of(sample.polygons, label):
@@ -91,19 +91,12 @@ def mask_runs(mask: NDArray[np.bool_]) -> tuple[int, ...]:
     return (0, *counts) if flat[0] else tuple(counts)
 
 
-def _draw(polygon: Polygon, truth: NDArray[np.bool_]) -> None:
-    """Add the pixels within a polygon, looking at no more of a large image than it covers."""
-    points = np.asarray(polygon.points, np.float64)
-    left, top = np.clip(np.floor(points.min(axis=0)), 0, truth.shape[::-1]).astype(int)
-    right, bottom = np.clip(np.ceil(points.max(axis=0)), 0, truth.shape[::-1]).astype(int)
-    truth[top:bottom, left:right] |= polygon_mask(points - (left, top), (bottom - top, right - left))
+def read_mask(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.bool_]:
+    """The defective pixels of a mask, bool [h, w]; see `truth_of`.
 
-
-def _of(marks: Iterable[_Mark], label: str | None) -> Iterable[_Mark]:
-    return (mark for mark in marks if label is None or mark.label == label)
-
-
-def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
+    Raises:
+        DatasetError: it is missing, cannot be read, or has another size than the image's `size` (h, w).
+    """
     try:
         # From memory, for Pillow scrambles a turned TIFF that it maps from its file.
         with Image.open(io.BytesIO(path.read_bytes())) as image:
@@ -114,14 +107,26 @@ def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
         raise  # says nothing of the file
     except Exception as error:  # a damaged file makes a decoder raise anything at all
         raise DatasetError(f"{path}: the mask cannot be read ({error}); export it again") from error
-    if values.shape[:2] != size:
+    if size is not None and values.shape[:2] != size:
         raise DatasetError(
             f"{path}: the mask is {values.shape[1]} x {values.shape[0]} pixels and its image, as a viewer shows it, "
             f"{size[1]} x {size[0]}; replace the wrong one"
         )
-    channels = values.reshape(*size, -1)
+    channels = values.reshape(*values.shape[:2], -1)
     brightest = (channels[..., :-1] if mode in ("LA", "RGBA") else channels).max(axis=2)
     return np.asarray(brightest > _faintest(brightest, mode))
+
+
+def _draw(polygon: Polygon, truth: NDArray[np.bool_]) -> None:
+    """Add the pixels within a polygon, looking at no more of a large image than it covers."""
+    points = np.asarray(polygon.points, np.float64)
+    left, top = np.clip(np.floor(points.min(axis=0)), 0, truth.shape[::-1]).astype(int)
+    right, bottom = np.clip(np.ceil(points.max(axis=0)), 0, truth.shape[::-1]).astype(int)
+    truth[top:bottom, left:right] |= polygon_mask(points - (left, top), (bottom - top, right - left))
+
+
+def _of(marks: Iterable[_Mark], label: str | None) -> Iterable[_Mark]:
+    return (mark for mark in marks if label is None or mark.label == label)
 
 
 def _faintest(values: NDArray[np.generic], mode: str) -> float:

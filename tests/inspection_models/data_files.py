@@ -61,3 +61,23 @@ def neu_det(root: Path, boxes: dict[str, list[tuple[str, tuple[int, int, int, in
         text = XML.format(filename=stem, width=16, height=12, objects=objects)
         (root / "ANNOTATIONS" / f"{stem}.xml").write_text(text)
     return root
+
+
+def write_mask(path: Path, marked: bool = True, value: int = 255, size: tuple[int, int] = (12, 16)) -> Path:
+    """A mask whose rows 2 to 4 and columns 3 to 7 are marked, or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mask = np.zeros(size, np.uint8)
+    mask[2:5, 3:8] = value if marked else 0
+    Image.fromarray(mask).save(path)
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def write_voc(path: Path, objects: list[tuple[str, tuple[float, ...]]], size: tuple[int, int] = (12, 16)) -> Path:
+    entries = "".join(OBJECT.format(name=name, box=box) for name, box in objects)
+    return write_text(path, XML.format(filename=path.stem, width=size[1], height=size[0], objects=entries))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from label_studio_sdk.converter.brush import decode_rle, encode_rle, mask2rle
 
-from backend.label_studio.brush_rle import BrushCodeError, decode, encode
+from inspection_models.brush_rle import BrushCodeError, decode, encode
 
 MASKS = npst.arrays(np.bool_, st.tuples(st.integers(1, 24), st.integers(1, 24)))
 
