@@ -176,7 +176,7 @@ def _verdict(decision: Decision, good_class: str | None, model_version: str) -> 
     if decision.verdict == "review":
         explained = tuple(one.class_name for one in decision.explanations)
         shown = shown or set(explained[:1])
-        competing = dict.fromkeys([*decision.labels, *shown, *([good_class] if good_class is not None else [])])
+        competing = dict.fromkeys([*decision.labels, *explained, *([good_class] if good_class is not None else [])])
         doubt = tuple(sorted(_with_probabilities(decision, competing), key=lambda one: -one[1]))
     return ExplainedVerdict(
         label=decision.predicted_class,

@@ -41,7 +41,7 @@ def labeling_configuration(
     view = Element("View")
     SubElement(view, "Header", value=heading, size="4")
     undecided = SubElement(view, "View", visibleWhen="choice-unselected", whenTagName=CHOICES_NAME)
-    SubElement(undecided, "Header", value=UNDECIDED, size="5", style="color: #D55E00")
+    SubElement(undecided, "Header", value=UNDECIDED, size="5")
     choices = SubElement(
         view,
         "Choices",
