@@ -18,6 +18,7 @@ from inspection_models.images import DecodedImage, decode_image
 from inspection_models.model_card import RegionThresholds
 from inspection_models.preprocessing import resample
 from inspection_models.region_drawing import draw_regions
+from inspection_models.region_features import Evidence, PixelFeatures
 from inspection_models.regions import Region
 from inspection_models.stitching import enlarged
 from inspection_models.tile_explanations import MOST_EXPLAINED, WORTH_EXPLAINING, explain_tiles
@@ -117,6 +118,7 @@ class DecisionPipeline:
         self.classifier = classifier
         self._max_pixels = max_pixels
         self._turn = threading.Lock()
+        self._features = None if classifier.region_head is None else PixelFeatures(classifier)
         own = classifier.explanation
         self.explanation_options = settled_options(
             classifier.network, classifier.preprocessing.size, own.method, own.options
@@ -237,7 +239,14 @@ class DecisionPipeline:
         found: tuple[Region, ...] = ()
         if not is_good:
             shown = resample(image.pixels, (evidence.map.shape[0], evidence.map.shape[1]))
-            found = draw_regions(shown, evidence.map, threshold, self.classifier.card.regions)
+            drawing = self.classifier.card.regions
+            head_map = None
+            if drawing.drawn_by == "learned" and (used != own or evidence.tiles is not None):
+                # The head learned from the maps of the model's own method, of whole images.
+                drawing = replace(drawing, drawn_by="snapped")
+            elif drawing.drawn_by == "learned" and self.classifier.region_head and self._features:
+                head_map = self.classifier.region_head.draw(self._features, shown, Evidence(label, evidence.map))
+            found = draw_regions(shown, evidence.map, threshold, drawing, head_map=head_map)
         probability = float(prediction.probabilities[self.classifier.classes.index(label)])
         if evidence.tiles is not None:
             found = tuple(enlarged(region, size) for region in found)

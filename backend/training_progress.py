@@ -19,6 +19,7 @@ def describe(event: TrainingEvent) -> str:
         "read": "reading images",
         "head": "training the last layer",
         "lines": "drawing the lines of its decisions",
+        "regions": "learning to draw regions",
         "test": "measuring on the test part",
     }[event.phase]
 

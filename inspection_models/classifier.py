@@ -28,6 +28,7 @@ from inspection_models.model_card import (
 )
 from inspection_models.networks import NetworkError, build_network
 from inspection_models.preprocessing import check_pixels
+from inspection_models.region_head import HEAD_FILE, RegionHead, RegionHeadError
 from inspection_models.tile_decisions import merge_logits, tile_engine, tile_logits
 
 if TYPE_CHECKING:
@@ -49,11 +50,16 @@ class DefectClassifier:
     Attributes:
         network: in eval mode; float32 [N, 3, H, W] to logits [N, C].
         card: everything that `model.json` says.
+        region_head: draws regions, where one was learned.
     """
 
-    def __init__(self, network: torch.nn.Module, card: ModelCard) -> None:
+    def __init__(self, network: torch.nn.Module, card: ModelCard, region_head: RegionHead | None = None) -> None:
+        stated = None if card.regions.head is None else card.regions.head.weights_sha256
+        if stated != (None if region_head is None else region_head.weights_sha256):
+            raise ModelError("the region head is not the one that the card states, or one of both is missing")
         self.network = network.eval()
         self.card = card
+        self.region_head = region_head
 
     @classmethod
     def assemble(cls, network: torch.nn.Module, **fields: Any) -> DefectClassifier:
@@ -98,7 +104,15 @@ class DefectClassifier:
 
     def with_settings(self, **changes: Any) -> DefectClassifier:
         """Return the same network under other card fields, such as thresholds: a new model version."""
-        return DefectClassifier(self.network, self.card.with_settings(**changes))
+        return DefectClassifier(self.network, self.card.with_settings(**changes), self.region_head)
+
+    def with_head(self, card: ModelCard, head: RegionHead | None) -> DefectClassifier:
+        """Return the same network under a card that states another region head, or none: a new model version.
+
+        Raises:
+            ModelError: the card states another one.
+        """
+        return DefectClassifier(self.network, card, head)
 
     def predict(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
         """Decide each image by itself, in a batch of one: same image, same bits, whatever its neighbours.
@@ -178,6 +192,8 @@ class DefectClassifier:
             }
             for name, content in files.items():
                 _write_durably(fresh / name, content)
+            if self.region_head is not None:
+                _write_durably(fresh / HEAD_FILE, self.region_head.weights)
             _swap_in(fresh, target)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -210,7 +226,27 @@ class DefectClassifier:
             network.load_state_dict(safetensors.torch.load(weights), strict=True)
         except Exception as error:  # damaged safetensors raise several types of their own
             raise ModelError(f"{path}: does not fit field 'architecture' {card.architecture!r} ({error})") from error
-        return cls(network.to(device), card)
+        return cls(network.to(device), card, _read_head(folder, card))
+
+
+def _read_head(folder: Path, card: ModelCard) -> RegionHead | None:
+    if card.regions.head is None:
+        return None
+    path = folder / HEAD_FILE
+    try:
+        weights = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error}); copy the directory again") from error
+    digest, stated = hashlib.sha256(weights).hexdigest(), card.regions.head.weights_sha256
+    if digest != stated:
+        raise ModelError(
+            f"{path}: its sha256 is {digest}, field 'regions.head.weights_sha256' of {CARD_FILE} says {stated}: the "
+            "region head was changed or damaged; copy the model directory again from where it was trained"
+        )
+    try:
+        return RegionHead.of_weights(weights)
+    except RegionHeadError as error:
+        raise ModelError(f"{path}: {error}") from error
 
 
 def weights_of(network: torch.nn.Module) -> bytes:

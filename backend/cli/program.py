@@ -24,6 +24,7 @@ from backend.cli import (
     failures,
     models,
     predict,
+    regions,
     serve,
     train,
 )
@@ -39,7 +40,7 @@ application = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (demo, train, calibrate, evaluate, explain, serve, connect, predict, failures, doctor):
+for module in (demo, train, calibrate, regions, evaluate, explain, serve, connect, predict, failures, doctor):
     module.register(application)
 application.add_typer(database.commands, name="db")
 application.add_typer(models.commands, name="models")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from inspection_models.classifier import DefectClassifier
     from inspection_models.training.evaluation import Evaluation
 
-Phase = Literal["read", "head", "epoch", "lines", "test"]
+Phase = Literal["read", "head", "epoch", "lines", "regions", "test"]
 Stage = Literal["head", "deep", "all"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 

@@ -22,6 +22,7 @@ from inspection_models.model_card import ExplanationSettings, RegionThresholds, 
 from inspection_models.networks import DEFAULT_NETWORK, build_network
 from inspection_models.networks.efficientnet_lite import PIXEL_MEAN, PIXEL_STD
 from inspection_models.preprocessing import Preprocessing
+from inspection_models.region_learning import learn_regions
 from inspection_models.training.batches import FittedImages
 from inspection_models.training.checkpoint import workplace
 from inspection_models.training.curves import CURVES_FILE, CURVES_PICTURE, curves_csv, curves_png
@@ -133,6 +134,14 @@ def _trained(
     calibration = fit_calibration(logits, targets, activation)
     classifier = _classifier(request, dataset, split, network, preprocessing, calibration, course)
     classifier = _with_lines(request, dataset, split, classifier, progress)
+    classifier = learn_regions(
+        classifier,
+        split.train,
+        split.validation,
+        data_sha256=dataset.sha256,
+        seed=request.seed,
+        progress=lambda _what, done, total: progress(TrainingEvent("regions", done, total)),
+    ).classifier
     validation = figures_of_logits(classifier.card, logits, targets, [sample.group for sample in split.validation])
     tested = evaluate(classifier, split.test, lambda done, total: progress(TrainingEvent("test", done, total)))
     classifier = classifier.with_settings(

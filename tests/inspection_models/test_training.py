@@ -140,7 +140,7 @@ def test_events_go_from_reading_to_testing_and_every_phase_ends(
 ) -> None:
     _, events = trained
     phases = list(dict.fromkeys(event.phase for event in events))
-    assert phases == ["read", "head", "epoch", "lines", "test"]
+    assert phases == ["read", "head", "epoch", "lines", "regions", "test"]
     for phase in phases:
         last = [event for event in events if event.phase == phase][-1]
         assert last.done == last.total

@@ -1,0 +1,144 @@
+"""What is known of each place of a photograph: the outputs of the network's blocks, the photograph's contrast, the
+attribution map with what snapping makes of it, and the class asked about.
+
+Places lie on a grid of every second network pixel, so that a defect of a few pixels keeps its shape. The last block is
+left out: it is coarser than any outline, and holds most of the channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+from torch.nn import functional
+
+from inspection_models.attribution import convolutional_blocks
+from inspection_models.attribution.capture import capture
+from inspection_models.preprocessing import resample
+from inspection_models.snapping import snapped_mask
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from inspection_models.classifier import DefectClassifier
+    from inspection_models.preprocessing import Placement
+
+STRIDE = 2
+"""Network pixels from one place of the grid to the next."""
+
+# Standard deviations of the surroundings that a pixel is compared with, as shares of the input's longer side.
+_SURROUNDINGS = (1.5 / 224, 4 / 224, 12 / 224)
+_CONTRASTS, _EVIDENCE = 1 + 2 * len(_SURROUNDINGS), 9
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What is asked of a photograph: the class `label`, and its attribution map, float [h, w] in the image's pixels."""
+
+    label: str
+    attribution_map: NDArray[np.floating]
+
+
+class PixelFeatures:
+    """Features of the photographs of one classifier, float32 [places, dimensions]."""
+
+    def __init__(self, classifier: DefectClassifier) -> None:
+        self._classes = classifier.classes
+        self._network = classifier.network
+        self._preprocessing = classifier.preprocessing
+        blocks = convolutional_blocks(classifier.network, classifier.preprocessing.size)
+        self._blocks = blocks[:-1] or blocks
+
+    @property
+    def dimensions(self) -> int:
+        """How many features a place has."""
+        return sum(block.channels for block in self._blocks) + _CONTRASTS + _EVIDENCE + len(self._classes)
+
+    def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """(rows, columns) of the places of an image of (height, width)."""
+        height, width = self._preprocessing.placement(image_size).content_size
+        return (-(-height // STRIDE), -(-width // STRIDE))
+
+    def of(self, pixels: NDArray[np.uint8], evidence: Evidence) -> Tensor:
+        """Features of an image uint8 [h, w, 3], row by row of `grid`: float32 [places, dimensions] on the processor."""
+        inputs, placement = self._preprocessing.apply(pixels)
+        device = next(self._network.parameters()).device
+        captured = capture(self._network, inputs.unsqueeze(0).to(device), self._blocks)
+        places = self._places(placement)
+        columns = []
+        for maps in captured.feature_maps:
+            values = maps.detach().float().cpu()  # (1, C, h, w)
+            columns.append(_sampled(values, places))
+        canvas, _ = self._preprocessing.fit(pixels)
+        columns.append(_sampled(_contrasts(canvas.mean(axis=2))[None], places))
+        columns.append(_sampled(self._asked(pixels, evidence, placement)[None], places))
+        asked = torch.zeros(len(self._classes))
+        asked[self._classes.index(evidence.label)] = 1
+        columns.append(asked.expand(len(places), -1))
+        return torch.cat(columns, dim=1)
+
+    def to_image(self, values: NDArray[np.float32], image_size: tuple[int, int]) -> NDArray[np.float32]:
+        """Values of the places of an image, [places], brought to its pixels [h, w]."""
+        grid = np.ascontiguousarray(values.reshape(self.grid(image_size)))
+        enlarged: NDArray[np.float32] = cv2.resize(grid, image_size[::-1], interpolation=cv2.INTER_LINEAR)
+        return enlarged
+
+    def _asked(self, pixels: NDArray[np.uint8], evidence: Evidence, placement: Placement) -> Tensor:
+        """The map and what snapping makes of it, near and in their surroundings: float32 [9, H, W]."""
+        found = snapped_mask(pixels, evidence.attribution_map)
+        snapped = np.zeros(placement.image_size, np.float32) if found is None else found.astype(np.float32)
+        seen, area = (
+            self._on_canvas(values, placement) for values in (np.asarray(evidence.attribution_map, np.float32), snapped)
+        )
+        logarithm = np.log10(np.maximum(seen, 1e-4)) / 2 + 1
+        maps = [
+            *(_blurred(logarithm, share) for share in (0, *_SURROUNDINGS[1:])),
+            np.sqrt(seen),
+            2 * np.sqrt(np.maximum(_blurred(seen, _SURROUNDINGS[1]), 0)),
+            *(_blurred(area, share) for share in (0, *_SURROUNDINGS[1:])),
+            np.full_like(area, np.log10(area.mean() + 1e-4)),
+        ]
+        return torch.from_numpy(np.stack(maps))
+
+    def _on_canvas(self, values: NDArray[np.float32], placement: Placement) -> NDArray[np.float32]:
+        canvas = np.zeros(placement.network_size, np.float32)
+        (top, left), (height, width) = placement.offset, placement.content_size
+        canvas[top : top + height, left : left + width] = resample(values, placement.content_size)
+        return canvas
+
+    def _places(self, placement: Placement) -> Tensor:
+        """Centres of the places as x, y in [-1, 1] over the network's input: float32 [places, 2]."""
+        rows, columns = self.grid(placement.image_size)
+        (top, left), (height, width) = placement.offset, placement.content_size
+        y = (top + (torch.arange(rows) + 0.5) * height / rows) * 2 / placement.network_size[0] - 1
+        x = (left + (torch.arange(columns) + 0.5) * width / columns) * 2 / placement.network_size[1] - 1
+        down, across = torch.meshgrid(y, x, indexing="ij")
+        return torch.stack([across, down], dim=-1).reshape(-1, 2).float()
+
+
+def _sampled(values: Tensor, places: Tensor) -> Tensor:
+    """Bilinear values of maps [1, C, h, w] at places: [places, C]."""
+    found = functional.grid_sample(values, places[None, None], padding_mode="border", align_corners=False)
+    return found[0, :, 0].T
+
+
+def _blurred(values: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+    if share == 0:
+        return values
+    return np.asarray(cv2.GaussianBlur(values, (0, 0), share * max(values.shape)), np.float32)
+
+
+def _contrasts(grey: NDArray[np.float32]) -> Tensor:
+    """Brightness, and difference and spread against each of the surroundings: float32 [7, H, W], about 1 in size."""
+    grey = grey.astype(np.float32)
+    found = [grey / 64 - 2]
+    for share in _SURROUNDINGS:
+        sigma = share * max(grey.shape)
+        mean = cv2.GaussianBlur(grey, (0, 0), sigma)
+        variance = cv2.GaussianBlur(grey * grey, (0, 0), sigma) - mean * mean
+        found += [(grey - mean) / 16, np.sqrt(np.maximum(variance, 0)) / 16]
+    return torch.from_numpy(np.stack(found).astype(np.float32))

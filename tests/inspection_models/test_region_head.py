@@ -1,0 +1,189 @@
+"""The head that draws regions: learned to the bit, kept with its hash, refused where it does not belong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from inspection_models.classifier import DefectClassifier, ModelError
+from inspection_models.data import Sample
+from inspection_models.networks import build_network
+from inspection_models.preprocessing import Preprocessing
+from inspection_models.region_features import Evidence, PixelFeatures
+from inspection_models.region_head import HEAD_FILE, Places, RegionHead, RegionHeadError, fit_head, places_of
+from inspection_models.region_learning import FEWEST_TO_JUDGE, FEWEST_TO_LEARN, LIT_GOOD_SHARE, learn_regions
+from inspection_models.region_settings import RegionDrawing, RegionHeadSettings
+
+
+@pytest.fixture(scope="module")
+def classifier() -> DefectClassifier:
+    torch.manual_seed(0)
+    return DefectClassifier.assemble(
+        build_network("squeezenet1_1", 2, pretrained=False),
+        name="tiny",
+        architecture="squeezenet1_1",
+        classes=("good", "stain"),
+        good_class="good",
+        preprocessing=Preprocessing("letterbox", (64, 64), (127.0,) * 3, (128.0,) * 3),
+    )
+
+
+def part(seed: int, *, stained: bool) -> tuple[np.ndarray, np.ndarray]:
+    """A grey part of 60 x 80 pixels, with or without a dark ellipse, and where that is."""
+    rng = np.random.default_rng(seed)
+    truth = np.zeros((60, 80), np.uint8)
+    if stained:
+        centre, axes = (int(rng.integers(15, 65)), int(rng.integers(15, 45))), (int(rng.integers(6, 13)), 7)
+        cv2.ellipse(truth, centre, axes, 0, 0, 360, 1, -1)
+    grey = 150 - 70.0 * truth + rng.normal(0, 6, truth.shape)
+    return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2), truth > 0
+
+
+def evidence_of(truth: np.ndarray, seed: int) -> Evidence:
+    """A map that says little: brightest somewhere in the defect, whatever its shape."""
+    rng = np.random.default_rng(seed)
+    seen = np.zeros(truth.shape, np.float32)
+    there = np.argwhere(truth) if truth.any() else np.argwhere(~truth)
+    row, column = there[rng.integers(len(there))]
+    seen[row, column] = 1
+    return Evidence("stain", cv2.GaussianBlur(seen, (0, 0), 9))
+
+
+def learned(classifier: DefectClassifier, seed: int = 0) -> RegionHead:
+    features, rng = PixelFeatures(classifier), np.random.default_rng(seed)
+    shown = []
+    for number in range(30):
+        pixels, truth = part(number, stained=number % 3 > 0)
+        shown.append(places_of(features, pixels, evidence_of(truth, number), truth, rng))
+    return fit_head(shown, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def head(classifier: DefectClassifier) -> RegionHead:
+    return learned(classifier)
+
+
+def test_a_head_draws_what_it_was_shown_and_nothing_on_good_parts(
+    classifier: DefectClassifier, head: RegionHead
+) -> None:
+    features, overlaps = PixelFeatures(classifier), []
+    for number in range(100, 112):
+        pixels, truth = part(number, stained=True)
+        drawn = head.draw(features, pixels, evidence_of(truth, number))
+        assert drawn.shape == truth.shape and drawn.dtype == np.float32 and 0 <= drawn.min() <= drawn.max() <= 1
+        overlaps.append(((drawn >= 0.5) & truth).sum() / ((drawn >= 0.5) | truth).sum())
+        pixels, nowhere = part(number, stained=False)
+        assert (head.draw(features, pixels, evidence_of(nowhere, number)) >= 0.5).mean() < 0.02
+    assert np.mean(overlaps) > 0.6
+
+
+def test_the_same_places_and_seed_give_the_same_head(classifier: DefectClassifier, head: RegionHead) -> None:
+    torch.manual_seed(77)
+    before = torch.random.get_rng_state()
+    assert learned(classifier).weights == head.weights
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert learned(classifier, seed=1).weights_sha256 != head.weights_sha256
+
+
+def test_places_are_drawn_from_both_sides_and_none_is_lost_of_a_speck(classifier: DefectClassifier) -> None:
+    pixels, _ = part(0, stained=False)
+    speck = np.zeros((60, 80), np.bool_)
+    speck[30, 41] = True
+    features = PixelFeatures(classifier)
+    places = places_of(features, pixels, evidence_of(speck, 0), speck, np.random.default_rng(0))
+    assert int(places.defective.sum()) == 1
+    assert places.features.shape == (len(places.defective), features.dimensions)
+    none = places_of(features, pixels, evidence_of(speck, 0), ~speck & speck, np.random.default_rng(0))
+    assert not none.defective.any()
+    with pytest.raises(RegionHeadError, match="with and without"):
+        fit_head([none])
+    with pytest.raises(RegionHeadError, match="with and without"):
+        fit_head([])
+
+
+def test_a_model_keeps_its_head_and_refuses_another(
+    classifier: DefectClassifier, head: RegionHead, tmp_path: Path
+) -> None:
+    drawing = RegionDrawing("learned", RegionHeadSettings(head.weights_sha256, 0.4), origin={"images": 20})
+    drawn = classifier.with_head(classifier.card.with_settings(regions=drawing), head)
+    assert drawn.version.fingerprint != classifier.version.fingerprint
+    told = drawn.card.with_settings(regions=replace(drawing, origin={}))
+    assert told.fingerprint == drawn.card.fingerprint
+    drawn.save(tmp_path / "model")
+    again = DefectClassifier.load(tmp_path / "model")
+    assert again.card == drawn.card
+    assert again.region_head is not None and again.region_head.weights == head.weights
+    pixels, truth = part(5, stained=True)
+    features = PixelFeatures(again)
+    shown = again.region_head.draw(features, pixels, evidence_of(truth, 5))
+    assert shown.tobytes() == head.draw(PixelFeatures(classifier), pixels, evidence_of(truth, 5)).tobytes()
+    assert again.with_settings(name="other").region_head is again.region_head
+
+    path = tmp_path / "model" / HEAD_FILE
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ModelError, match=r"regions\.head\.weights_sha256"):
+        DefectClassifier.load(tmp_path / "model")
+    path.unlink()
+    with pytest.raises(ModelError, match="cannot be read"):
+        DefectClassifier.load(tmp_path / "model")
+    with pytest.raises(ModelError, match="not the one that the card states"):
+        classifier.with_head(drawn.card, None)
+    with pytest.raises(ModelError, match="not the one that the card states"):
+        classifier.with_head(classifier.card, head)
+
+
+def test_a_head_of_another_network_or_a_damaged_one_is_refused(classifier: DefectClassifier) -> None:
+    places = Places(torch.randn(40, 5), (torch.arange(40) % 2).float(), torch.ones(40))
+    foreign = fit_head([places])
+    pixels, truth = part(5, stained=True)
+    with pytest.raises(RegionHeadError, match="another network"):
+        foreign.draw(PixelFeatures(classifier), pixels, evidence_of(truth, 5))
+    with pytest.raises(RegionHeadError, match="cannot be used"):
+        RegionHead.of_weights(b"nothing of the kind")
+
+
+def samples(folder: Path, stained: int, good: int, first: int, *, masks: bool = True) -> list[Sample]:
+    found = []
+    for number in range(first, first + stained + good):
+        is_stained = number < first + stained
+        pixels, truth = part(number, stained=is_stained)
+        path = folder / f"{number}.png"
+        Image.fromarray(pixels).save(path)
+        mask = None
+        if is_stained and masks:
+            mask = folder / f"{number}_mask.png"
+            Image.fromarray(truth.astype(np.uint8) * 255).save(mask)
+        found.append(Sample(path, "stain" if is_stained else "good", str(number), f"{number:064}", mask_path=mask))
+    return found
+
+
+def test_what_is_learned_depends_on_what_is_there_and_says_so(classifier: DefectClassifier, tmp_path: Path) -> None:
+    bare = learn_regions(
+        classifier, samples(tmp_path, 3, 2, 0, masks=False), samples(tmp_path, 2, 6, 10), data_sha256="d" * 64
+    ).classifier
+    assert bare.region_head is None and bare.card.regions.drawn_by == "snapped"
+    assert bare.thresholds.region == classifier.thresholds.region
+    assert bare.card.regions.origin["marked_images"] == {"train": 0, "validation": 2}
+
+    train = samples(tmp_path, FEWEST_TO_LEARN, 4, 100)
+    validation = samples(tmp_path, FEWEST_TO_JUDGE, 10, 200)
+    found = learn_regions(classifier, train, validation, data_sha256="d" * 64)
+    regions = found.classifier.card.regions
+    assert found.classifier.region_head is not None and regions.head is not None
+    assert set(found.overlaps) == {"map", "snapped", "learned"}
+    assert found.overlaps[regions.drawn_by].value == max(one.value for one in found.overlaps.values())
+    assert regions.origin["data_sha256"] == "d" * 64
+    assert regions.origin["marked_images"] == {"train": FEWEST_TO_LEARN, "validation": FEWEST_TO_JUDGE}
+    assert regions.lit_from is not None
+    lit = [
+        float(classifier.predict([part(number, stained=False)[0]])[0].probabilities[1]) >= regions.lit_from
+        for number in range(200 + FEWEST_TO_JUDGE, 200 + FEWEST_TO_JUDGE + 10)
+    ]
+    assert sum(lit) <= LIT_GOOD_SHARE * 10
