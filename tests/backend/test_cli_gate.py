@@ -31,7 +31,11 @@ LENIENT = "[escapes]\nat_most = 1\n[overkill]\nnot_worse_by = 1\n"
 
 
 def write_model(
-    directory: Path, favourite: str, classes: tuple[str, ...] = desks.CLASSES, seen: Split | None = None
+    directory: Path,
+    favourite: str,
+    classes: tuple[str, ...] = desks.CLASSES,
+    seen: Split | None = None,
+    activation: str = "softmax",
 ) -> Path:
     """A model that always prefers one class, with the list of images it has seen."""
     torch.manual_seed(0)
@@ -48,6 +52,7 @@ def write_model(
         architecture="squeezenet1_1",
         classes=classes,
         good_class="good",
+        activation=activation,
         preprocessing=Preprocessing(mode="letterbox", size=(64, 64), mean=(127.0,) * 3, std=(128.0,) * 3),
         explanation=ExplanationSettings("layer-cam", {}),
         training={HASH_KEY: images_sha256(listed)},
@@ -140,6 +145,8 @@ def test_a_blind_candidate_is_refused_with_reasons_figures_and_pictures(
     page = Page((tmp_path / "report" / "gate.html").read_text())
     assert "do not release" in page.text
     assert "13 are left out here" in page.text
+    # 0 of 6 good parts are called defective, and 59 would show that at most 5 % are.
+    assert "overkill at most 5 %: 0 of 6; 53 parts more would tell" in page.text
     assert f"sha256 {hashlib.sha256((tmp_path / 'report' / 'gate.json').read_bytes()).hexdigest()}" in page.text
     for fact in (report["data"]["sha256"], report["candidate"]["weights_sha256"], report["service"]["fingerprint"]):
         assert fact in page.text
@@ -313,6 +320,28 @@ def test_what_cannot_be_compared_leaves_no_report(
     [line] = capsys.readouterr().err.strip().splitlines()
     assert "12 of a class that neither model knows" in line
     assert not (tmp_path / "never").exists()
+    damaged = write_data(tmp_path / "damaged") / "images" / "stain" / "5.png"
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    assert gate(models, tmp_path / "damaged", "--out", "never") == 1
+    assert str(damaged) in capsys.readouterr().err
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_model_of_several_classes_an_image_can_follow_one_of_a_single_class(
+    models: Path, data: Path, tmp_path: Path
+) -> None:
+    write_model(tmp_path / "several", "crack", activation="sigmoid")
+    (tmp_path / "mine.toml").write_text(LENIENT)
+    arguments = ["evaluate", str(tmp_path / "several"), "--against", str(models / "cracks"), "--data", str(data)]
+    assert run([*arguments, "--rules", "mine.toml", "--out", "report"]) == 0
+    report = json.loads((tmp_path / "report" / "gate.json").read_text())
+    of_any, of_class = report["calibration"]
+    assert of_any["brier"]["images"] == 18
+    assert of_class["brier"] is None, "a sum over one class and over several are not the same score"
+    answer = report["images"][0]["candidate"]
+    assert set(answer["labels"]) <= set(desks.CLASSES)
+    assert sum(answer["probabilities"].values()) != pytest.approx(1)
+    assert "one class or several" in Page((tmp_path / "report" / "gate.html").read_text()).text
 
 
 def test_the_products_rules_can_be_printed_to_be_edited(
