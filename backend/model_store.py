@@ -35,7 +35,7 @@ class ModelStore:
         return self.folder / fingerprint
 
     def keep(self, source: Path) -> Path:
-        """Copy a model directory, whole or not at all; a version that is kept in order already is left as it is.
+        """Copy a model directory, whole or not at all; where it is kept already, file for file, nothing is done.
 
         Raises:
             ModelError: the directory is no model, or its weights are not those its card was written for.
@@ -43,7 +43,7 @@ class ModelStore:
         """
         card = read_card(source / CARD_FILE)
         target = self.directory(card.fingerprint)
-        if damage(target, card.fingerprint) is None:
+        if damage(target, card.fingerprint) is None and _holds(target, source):
             return target
         self.folder.mkdir(parents=True, exist_ok=True)
         self._remove_left_overs()
@@ -76,8 +76,8 @@ class ModelStore:
             fresh.rename(target)
         except OSError:
             # A folder that holds files is not replaced. Either another process kept the same version meanwhile, or
-            # this is the damaged copy that is to be put right.
-            if damage(target, card.fingerprint) is not None:
+            # this is a damaged copy, or one with other papers, that is to be put right.
+            if damage(target, card.fingerprint) is not None or not _holds(target, fresh):
                 target.rename(self.folder / f".{uuid.uuid4().hex}")
                 fresh.rename(target)
         descriptor = os.open(self.folder, os.O_RDONLY)
@@ -105,6 +105,15 @@ def damage(directory: Path, fingerprint: str) -> str | None:
     except OSError as error:
         return f"{directory / WEIGHTS_FILE}: cannot be read ({error.strerror or error})"
     return None if digest == card.weights_sha256 else f"{directory / WEIGHTS_FILE}: was changed or damaged"
+
+
+def _holds(directory: Path, source: Path) -> bool:
+    """Whether a directory has all files of another, byte for byte."""
+    return all(
+        (directory / file.name).is_file() and (directory / file.name).read_bytes() == file.read_bytes()
+        for file in source.iterdir()
+        if file.is_file()
+    )
 
 
 def _copy(source: Path, target: Path) -> None:

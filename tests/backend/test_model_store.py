@@ -51,6 +51,9 @@ def test_keeping_twice_copies_once_and_repairs_what_was_damaged(model: Path, sto
     assert damage(kept, fingerprint(model)) is not None
     assert store.keep(model) == kept
     assert damage(kept, fingerprint(model)) is None
+    (kept / "training_summary.json").unlink()
+    assert store.keep(model) == kept
+    assert (kept / "training_summary.json").read_text() == "{}"
 
 
 @pytest.mark.parametrize("harm", ["weights", "no weights", "card", "no card"])
