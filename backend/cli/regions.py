@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from inspection_models.classifier import DefectClassifier
+    from inspection_models.data import Sample
     from inspection_models.region_learning import MarkedImage
 
 
@@ -64,7 +65,8 @@ def learn(
         after = learned.classifier
         images = marked_images(before, test.samples, progress=tell)
         figures = _figures(before, after, images)
-    after.save(out, overwrite=overwrite)
+    after, attachments = _with_list(model, before, after, (*train.samples, *validation.samples))
+    after.save(out, overwrite=overwrite, attachments=attachments)
     report = {
         "model": str(out),
         "version": after.version.version,
@@ -78,6 +80,29 @@ def learn(
     else:
         _print(report, Console())
     return 0
+
+
+def _with_list(
+    model: Path, before: DefectClassifier, after: DefectClassifier, samples: Sequence[Sample]
+) -> tuple[DefectClassifier, dict[str, bytes]]:
+    """The new version with the list of images that the former had seen, and those that its regions come from."""
+    from inspection_models.training_record import (  # noqa: PLC0415
+        HASH_KEY,
+        IMAGES_FILE,
+        images_sha256,
+        read_list,
+        seen_images,
+        with_images,
+    )
+
+    listed = read_list(model, before.card)
+    if listed is None:
+        return after, {}
+    known = seen_images(model, before.card) or frozenset()
+    # Scores do not depend on them, as they do not on images that only lines were drawn from.
+    listed = with_images(listed, [sample for sample in samples if sample.sha256 not in known], "lines")
+    training = {**after.card.training, HASH_KEY: images_sha256(listed)}
+    return after.with_settings(version=after.card.version, training=training), {IMAGES_FILE: listed}
 
 
 def _figures(before: DefectClassifier, after: DefectClassifier, images: Sequence[MarkedImage]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from inspection_models.gate import default_rules
 from inspection_models.model_card import ExplanationSettings
 from inspection_models.networks import build_network
 from inspection_models.preprocessing import Preprocessing
-from inspection_models.training_record import HASH_KEY, IMAGES_FILE, images_csv, images_sha256
+from inspection_models.training_record import HASH_KEY, IMAGES_FILE, images_csv, images_sha256, seen_images
 from tests.backend import desks
 
 HOSTILE = ("good", '<img src=x onerror="alert(1)">', "{{7*7}}'\"&lt;[red]")
@@ -201,6 +201,19 @@ def test_an_equal_candidate_is_released_by_rules_that_allow_it(
     # The product's own rules ask for more than 18 images can show.
     assert gate(models, data, "--out", "strict", candidate="twin") == 1
     assert "cannot tell" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_version_with_learned_regions_keeps_the_list_of_what_it_has_seen(data: Path, tmp_path: Path) -> None:
+    samples = load_dataset(data, good_class="").samples
+    before = write_model(tmp_path / "before", "crack", seen=Split(samples[:1], (), samples[1:]))
+    assert run(["regions", str(before), "--data", str(data), "--out", str(tmp_path / "after")]) == 0
+    after = DefectClassifier.load(tmp_path / "after")
+    seen = seen_images(tmp_path / "after", after.card)
+    assert seen is not None
+    assert samples[0].sha256 in seen
+    assert 1 < len(seen) < len(samples), "the test part is still fresh"
+    assert seen_images(tmp_path / "after", after.card, lines=False) == {samples[0].sha256}
 
 
 @pytest.mark.slow
