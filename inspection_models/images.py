@@ -122,17 +122,18 @@ def glance(data: bytes, *, side: int, max_pixels: int = DEFAULT_MAX_PIXELS) -> G
     """
     with _opened(data, max_pixels) as image:
         orientation, mode, bits = _orientation(image), image.mode, _bits(image)
-        size = _shown(image.size, orientation)
+        size = _shown(image, orientation)
         # The second picture within a photograph of a telephone is a preview of the first.
         frames = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
         if mode in ("L", "RGB"):
             image.draft(mode, (2 * side, 2 * side))
         image.load()
+        still_to_turn = _TURNS.get(_orientation(image))
         # Small first, then turned; what the rules of `_rgb` are about must be seen at full size.
         plain = image.mode in ("L", "RGB") and "transparency" not in image.info
         small = image if plain else Image.fromarray(_rgb(image))
         small = small.resize((side, side), Image.Resampling.BOX).convert("L")
-        thumbnail = np.array(small.transpose(_TURNS[orientation]) if orientation in _TURNS else small)
+        thumbnail = np.array(small if still_to_turn is None else small.transpose(still_to_turn))
         file_format = "JPEG" if image.format == "MPO" else str(image.format)
     return Glance(size, file_format, mode, bits, frames, orientation, thumbnail)
 
@@ -146,7 +147,7 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         # Only the header is read, so its size needs no bound.
         with Image.open(path, formats=FORMATS) as image:
-            return _shown(image.size, _orientation(image))
+            return _shown(image, _orientation(image))
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path}: the image has far too many pixels; crop or shrink it") from error
     except UnidentifiedImageError as error:
@@ -207,9 +208,11 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
-def _shown(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Height and width on the screen of a picture stored with `size` (width, height)."""
-    return size if orientation >= 5 else (size[1], size[0])
+def _shown(image: Image.Image, orientation: int) -> tuple[int, int]:
+    """Height and width on the screen of a picture that is not loaded yet."""
+    width, height = image.size
+    # Pillow turns a TIFF itself when it loads it, and says so of its size before.
+    return (width, height) if orientation >= 5 and image.format != "TIFF" else (height, width)
 
 
 def _bits(image: Image.Image) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from inspection_models.training import TrainingEvent, TrainingReport
 
 
+# Wide enough for the tables where the output goes to a file.
+_WIDTH_OF_A_FILE = 120
+
+
 def register(application: typer.Typer) -> None:
     """Add the command."""
     application.command("train")(train_model)
@@ -24,9 +29,13 @@ def register(application: typer.Typer) -> None:
 
 def train_model(
     data: Annotated[Path, typer.Option("--data", help="Folder with the labelled photographs.")],
-    out: Annotated[Path, typer.Option("--out", help="Model directory to write.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Model directory to write.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be read, and train nothing; needs no --out.")
+    ] = False,
     layout: Annotated[
-        str | None, typer.Option("--layout", help="image-folder, magnetic-tile or neu-det; told by itself if left out.")
+        str | None,
+        typer.Option("--layout", help="csv, coco, yolo, … (docs/data-sets.md); told by itself if left out."),
     ] = None,
     good_class: Annotated[
         str | None, typer.Option("--good-class", help="Class without a defect; told by its name if left out.")
@@ -76,6 +85,10 @@ def train_model(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON summary.")] = False,
 ) -> int:
     """Train, calibrate and measure a classifier."""
+    if dry_run:
+        return _show_data(data, layout, good_class, seed, as_json=as_json)
+    if out is None:
+        raise typer.BadParameter("--out is missing: say where the model is to be written, or give --dry-run")
     from inspection_models.networks import network_names  # noqa: PLC0415
     from inspection_models.training import TrainingRequest, train  # noqa: PLC0415
 
@@ -119,6 +132,35 @@ def train_model(
     else:
         _print(report, Console())
     return 0
+
+
+def _show_data(data: Path, layout: str | None, good_class: str | None, seed: int, *, as_json: bool) -> int:
+    """Show what a training would read; 1 where it could not be split."""
+    from backend.cli.data_tables import print_data  # noqa: PLC0415
+    from inspection_models.data import DatasetError, load_dataset, split_dataset, summarise  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("looking at photographs", total=None)
+        dataset = load_dataset(
+            data,
+            layout=layout,
+            good_class=good_class,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    split, problem = None, ""
+    try:
+        split = split_dataset(dataset, seed=seed)
+    except DatasetError as error:
+        problem = str(error)
+    summary = {**summarise(dataset, split), "problem": problem or None}
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+    else:
+        print_data(summary, Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE))
+    if problem:
+        typer.echo(f"error: {problem}", err=True)
+    return 1 if problem else 0
 
 
 class _Bar:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from inspection_models.images import ImageError, decode_image, pixel_sha256, read_image
+from inspection_models.images import ImageError, decode_image, glance, image_size, pixel_sha256, read_image
 
 # Where row 0 and column 0 of the stored picture belong, by EXIF 2.3 table 4.6.4: the turned picture of a stored one.
 TURN_BY_ORIENTATION = {
@@ -146,6 +146,81 @@ def test_of_several_frames_the_first_counts(file_format: str) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
 def test_extreme_shapes(size: tuple[int, int]) -> None:
     assert decode_image(encoded(Image.new("RGB", size), "PNG")).pixels.shape == (size[1], size[0], 3)
+
+
+@pytest.mark.parametrize("size", [(1, 20_000), (20_000, 1), (1, 1)])
+def test_the_longest_sides(size: tuple[int, int]) -> None:
+    data = encoded(Image.new("L", size, 200), "PNG")
+    assert decode_image(data).pixels.shape == (size[1], size[0], 3)
+    seen = glance(data, side=8)
+    assert seen.size == (size[1], size[0])
+    assert (seen.thumbnail == 200).all()
+
+
+def test_a_larger_bound_than_pillow_s_own_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    data = encoded(Image.new("L", (80, 90), 7), "PNG")
+    with pytest.raises(ImageError, match="the limit is 1000"):
+        decode_image(data, max_pixels=1000)
+    assert decode_image(data, max_pixels=7200).pixels.shape == (90, 80, 3)
+    assert glance(data, side=4, max_pixels=7200).size == (90, 80)
+
+
+@pytest.mark.slow
+def test_twenty_thousand_pixels_a_side_are_read_where_that_is_asked_for() -> None:
+    data = encoded(Image.new("1", (20_000, 20_000), 1), "PNG")
+    with pytest.raises(ImageError, match="pixels, the limit is 100000000"):
+        decode_image(data)
+    assert decode_image(data, max_pixels=400_000_000).pixels.shape == (20_000, 20_000, 3)
+
+
+@pytest.mark.parametrize("orientation", TURN_BY_ORIENTATION)
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF"])
+def test_a_glance_sees_the_turned_picture(orientation: int, file_format: str, tmp_path: Path) -> None:
+    rows, columns = np.indices((48, 64))
+    image = Image.fromarray((rows * 3 + columns).astype(np.uint8))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    data = encoded(image, file_format, exif=exif)
+    (tmp_path / "x").write_bytes(data)
+    pixels = decode_image(data).pixels
+    seen = glance(data, side=16)
+    assert seen.size == image_size(tmp_path / "x") == pixels.shape[:2]
+    assert (seen.exif_orientation, seen.file_format, seen.mode, seen.bits) == (orientation, file_format, "L", 8)
+    expected = np.asarray(Image.fromarray(pixels).convert("L").resize((16, 16), Image.Resampling.BOX)).astype(int)
+    assert np.abs(seen.thumbnail - expected).max() <= 4
+
+
+def test_a_glance_tells_pixel_types_and_pages() -> None:
+    grey = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
+    deep = glance(encoded(Image.fromarray(grey), "TIFF"), side=8)
+    assert (deep.bits, deep.mode) == (16, "I;16")
+    np.testing.assert_array_equal(deep.thumbnail, np.rint(grey / 257))
+    one = Image.new("L", (5, 4))
+    assert glance(encoded(one, "TIFF", save_all=True, append_images=[one, one]), side=2).frames == 3
+    assert glance(encoded(Image.new("1", (5, 4)), "PNG"), side=2).bits == 1
+    clear = Image.fromarray(np.zeros((4, 4, 4), np.uint8), "RGBA")
+    assert (glance(encoded(clear, "PNG"), side=2).thumbnail == 255).all()
+    palette = Image.new("P", (2, 2))
+    palette.putpalette([10, 20, 30, 200, 200, 200])
+    palette.putpixel((0, 0), 1)
+    assert glance(encoded(palette, "PNG"), side=2).thumbnail[0, 0] == 200
+
+
+def test_signed_and_strange_tiffs_are_refused_with_what_to_do() -> None:
+    signed = encoded(Image.fromarray(np.array([[-5, 3]], np.int32)), "TIFF")
+    for read in (decode_image, lambda data: glance(data, side=2)):
+        with pytest.raises(ImageError, match="outside 0 to 65535"):
+            read(signed)
+        with pytest.raises(ImageError, match="this kind of TIFF cannot be read; save it as grey or RGB"):
+            read(b"II*\0" + struct.pack("<IHHHII", 8, 1, 262, 3, 1, 60_000) + bytes(4))
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_a_glance_refuses_a_truncated_file(file_format: str) -> None:
+    data = encoded(Image.fromarray(noise(64, 64)), file_format)
+    with pytest.raises(ImageError):
+        glance(data[: len(data) * 8 // 10], side=8)
 
 
 def test_a_bomb_is_refused_by_its_header() -> None:

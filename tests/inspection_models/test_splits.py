@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inspection_models.data import DatasetError, Sample, split_dataset
+from inspection_models.data import DatasetError, Sample, Split, split_dataset
 from inspection_models.data.dataset import Dataset, make_dataset
 
 ROOT = Path("root")
@@ -102,3 +103,68 @@ def test_a_class_of_three_parts_gets_one_in_each() -> None:
 def test_impossible_shares_are_refused(shares: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="something to train on"):
         split_dataset(dataset({"good": [1] * 9, "pit": [1] * 9}), validation=shares[0], test=shares[1])
+
+
+def with_parts(parts: dict[str, dict[str, int]], **groups: str) -> Dataset:
+    """Part by part and class by class so many images, each its own group unless `groups` names it."""
+    samples = []
+    for part, counts in parts.items():
+        for label, count in counts.items():
+            for index in range(count):
+                name = f"{part}-{label}-{index}".replace("-", "_")
+                samples.append(Sample(ROOT / name, label, groups.get(name, name), name, part=part or None))
+    return make_dataset(ROOT, samples, "image-folder")
+
+
+def counts_of(split: Split) -> list[Counter[str]]:
+    return [Counter(s.label for s in part) for part in (split.train, split.validation, split.test)]
+
+
+def test_a_given_split_is_used_and_said_to_be() -> None:
+    given = {part: {"good": count, "pit": count} for part, count in (("train", 9), ("validation", 3), ("test", 4))}
+    split = split_dataset(with_parts(given), seed=5)
+    assert counts_of(split) == [{"good": 9, "pit": 9}, {"good": 3, "pit": 3}, {"good": 4, "pit": 4}]
+    assert split.notes == ("the data set's own split is used",)
+
+
+@pytest.mark.parametrize("missing", ["validation", "test"])
+def test_a_missing_part_is_cut_from_training(missing: str) -> None:
+    other = {"validation": "test", "test": "validation"}[missing]
+    data = with_parts({"train": {"good": 100, "pit": 40}, other: {"good": 7, "pit": 3}})
+    split = split_dataset(data, seed=5)
+    assert {s.part for s in getattr(split, other)} == {other}
+    assert Counter(s.label for s in getattr(split, missing)) == {"good": 15, "pit": 6}
+    assert Counter(s.label for s in split.train) == {"good": 85, "pit": 34}
+    assert split.notes[1] == f"it has no {missing} part, which is cut from its training part"
+
+
+def test_a_group_that_a_given_split_tears_goes_to_the_most_held_out_part() -> None:
+    data = with_parts(
+        {"train": {"good": 20, "pit": 20}, "validation": {"good": 5, "pit": 5}, "test": {"good": 5, "pit": 5}},
+        train_good_0="twins",
+        test_good_0="twins",
+        train_pit_0="others",
+        validation_pit_0="others",
+    )
+    split = split_dataset(data)
+    assert counts_of(split) == [{"good": 19, "pit": 19}, {"good": 5, "pit": 6}, {"good": 6, "pit": 5}]
+    assert "2 images went from one of its parts to another" in split.notes[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"train": {"good": 20}, "test": {"good": 10, "pit": 20}}, "its train part shows no image of class 'pit'"),
+        ({"train": {"good": 20, "pit": 20}, "": {"good": 1}}, "1 images are in none of its parts"),
+        ({"test": {"good": 20, "pit": 20}}, "its train part shows no image"),
+        (
+            {"train": {"good": 20, "pit": 1}, "test": {"good": 3, "pit": 3}},
+            "its (train|validation) part shows no image",
+        ),
+    ],
+)
+def test_a_given_split_that_cannot_be_used_is_not(given: dict[str, dict[str, int]], reason: str) -> None:
+    data = with_parts(given)
+    split = split_dataset(data)
+    assert re.search(f"the data set's own split is not used: {reason}", split.notes[0])
+    assert all(set(counted) == {"good", "pit"} for counted in counts_of(split))
