@@ -72,7 +72,7 @@ def evaluate_model(
         ),
     ] = None,
     layout: Annotated[
-        str | None, typer.Option("--layout", help="image-folder, magnetic-tile or neu-det; told by itself if left out.")
+        str | None, typer.Option("--layout", help="csv, coco, yolo, … (docs/data-sets.md); told by itself if left out.")
     ] = None,
     seed: Annotated[
         int, typer.Option("--seed", min=0, help="Of drawing images, of the order of tied pixels and of the intervals.")
