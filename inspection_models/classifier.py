@@ -16,6 +16,7 @@ import torch
 
 from inspection_models.card_document import DOCUMENT_FILE, card_document
 from inspection_models.deciding import Prediction, decide
+from inspection_models.familiarity import FAMILIAR_FILE, Familiarity, entering
 from inspection_models.model_card import (
     CARD_FILE,
     WEIGHTS_FILE,
@@ -51,15 +52,28 @@ class DefectClassifier:
         network: in eval mode; float32 [N, 3, H, W] to logits [N, C].
         card: everything that `model.json` says.
         region_head: draws regions, where one was learned.
+        familiarity: what images are compared with that may be unlike those trained on; as the card has a line for it.
+
+    Raises:
+        ModelError: the region head or the remembered features are not those that the card states.
     """
 
-    def __init__(self, network: torch.nn.Module, card: ModelCard, region_head: RegionHead | None = None) -> None:
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        card: ModelCard,
+        region_head: RegionHead | None = None,
+        familiarity: Familiarity | None = None,
+    ) -> None:
         stated = None if card.regions.head is None else card.regions.head.weights_sha256
         if stated != (None if region_head is None else region_head.weights_sha256):
             raise ModelError("the region head is not the one that the card states, or one of both is missing")
+        if card.familiarity is not None and (familiarity is None or familiarity.sha256 != card.familiarity.sha256):
+            raise ModelError("the remembered features are not those that the card's field 'familiarity' names")
         self.network = network.eval()
         self.card = card
         self.region_head = region_head
+        self.familiarity = familiarity if card.familiarity is not None else None
 
     @classmethod
     def assemble(cls, network: torch.nn.Module, **fields: Any) -> DefectClassifier:
@@ -104,7 +118,7 @@ class DefectClassifier:
 
     def with_settings(self, **changes: Any) -> DefectClassifier:
         """Return the same network under other card fields, such as thresholds: a new model version."""
-        return DefectClassifier(self.network, self.card.with_settings(**changes), self.region_head)
+        return DefectClassifier(self.network, self.card.with_settings(**changes), self.region_head, self.familiarity)
 
     def with_head(self, card: ModelCard, head: RegionHead | None) -> DefectClassifier:
         """Return the same network under a card that states another region head, or none: a new model version.
@@ -112,7 +126,7 @@ class DefectClassifier:
         Raises:
             ModelError: the card states another one.
         """
-        return DefectClassifier(self.network, card, head)
+        return DefectClassifier(self.network, card, head, self.familiarity)
 
     def predict(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
         """Decide each image by itself, in a batch of one: same image, same bits, whatever its neighbours.
@@ -131,13 +145,13 @@ class DefectClassifier:
             return [self._predict_one(image) for image in images]
         return [self._predict_tiled(image, tiling) for image in images]
 
-    def decide(self, logits: NDArray[np.float32]) -> Prediction:
-        """Turn the network's logits [C] into a decision.
+    def decide(self, logits: NDArray[np.float32], distance: float | None = None) -> Prediction:
+        """Turn the network's logits [C], and the distance where it is known, into a decision.
 
         Raises:
             RuntimeError: a logit is not finite.
         """
-        return decide(self.card, logits)
+        return decide(self.card, logits, distance)
 
     @cached_property
     def tile_engine(self) -> Engine:
@@ -148,8 +162,13 @@ class DefectClassifier:
         inputs, _ = self.preprocessing.apply(image)
         device = next(self.network.parameters()).device
         with torch.inference_mode():
-            logits = self.network(inputs.unsqueeze(0).to(device))[0]
-        return self.decide(logits.float().cpu().numpy())
+            if self.familiarity is None:
+                logits, distance = self.network(inputs.unsqueeze(0).to(device))[0], None
+            else:
+                with entering(self.network) as features:
+                    logits = self.network(inputs.unsqueeze(0).to(device))[0]
+                distance = self.familiarity.distance(features[0])
+        return self.decide(logits.float().cpu().numpy(), distance)
 
     def _predict_tiled(self, image: NDArray[np.uint8], tiling: Tiling) -> Prediction:
         check_pixels(image)
@@ -190,6 +209,8 @@ class DefectClassifier:
                 DOCUMENT_FILE: card_document(self.card).encode(),
                 **(attachments or {}),
             }
+            if self.familiarity is not None:
+                files[FAMILIAR_FILE] = self.familiarity.content
             for name, content in files.items():
                 _write_durably(fresh / name, content)
             if self.region_head is not None:
@@ -226,7 +247,7 @@ class DefectClassifier:
             network.load_state_dict(safetensors.torch.load(weights), strict=True)
         except Exception as error:  # damaged safetensors raise several types of their own
             raise ModelError(f"{path}: does not fit field 'architecture' {card.architecture!r} ({error})") from error
-        return cls(network.to(device), card, _read_head(folder, card))
+        return cls(network.to(device), card, _read_head(folder, card), _familiarity(folder, card))
 
 
 def _read_head(folder: Path, card: ModelCard) -> RegionHead | None:
@@ -247,6 +268,22 @@ def _read_head(folder: Path, card: ModelCard) -> RegionHead | None:
         return RegionHead.of_weights(weights)
     except RegionHeadError as error:
         raise ModelError(f"{path}: {error}") from error
+
+
+def _familiarity(folder: Path, card: ModelCard) -> Familiarity | None:
+    if card.familiarity is None:
+        return None
+    path = folder / FAMILIAR_FILE
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error}); copy the directory again") from error
+    if hashlib.sha256(content).hexdigest() != card.familiarity.sha256:
+        raise ModelError(f"{path}: was changed or damaged; copy the model directory again from where it was trained")
+    try:
+        return Familiarity(content)
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}; copy the model directory again from where it was trained") from error
 
 
 def weights_of(network: torch.nn.Module) -> bytes:

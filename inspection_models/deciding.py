@@ -30,6 +30,7 @@ class Prediction:
         verdict: ``good`` or ``defect`` where the model decides alone, ``review`` where a person should.
         labels: all decided classes, the most probable first: one under softmax, one or more under sigmoid.
         defect_probability: of any defect, 0 to 1; 1 where there is no good class.
+        distance: from what the model was trained on, 0 to 2, see `Familiarity`; None where the model does not know it.
         tile_logits: float32 [T, C], the network's output on each of the image's `Tiling.views`, of which `logits` are
             merged; None where the model has no tiling.
     """
@@ -44,6 +45,7 @@ class Prediction:
     labels: tuple[str, ...]
     defect_probability: float
     tile_logits: NDArray[np.float32] | None = None
+    distance: float | None = None
 
 
 def probabilities_of(card: ModelCard, logits: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -56,8 +58,8 @@ def probabilities_of(card: ModelCard, logits: NDArray[np.floating]) -> NDArray[n
     return found
 
 
-def decide(card: ModelCard, logits: NDArray[np.float32]) -> Prediction:
-    """The decision on logits [C].
+def decide(card: ModelCard, logits: NDArray[np.float32], distance: float | None = None) -> Prediction:
+    """The decision on logits [C] of an image at a distance from what the model was trained on, where that is known.
 
     Raises:
         RuntimeError: a logit is not finite.
@@ -71,6 +73,9 @@ def decide(card: ModelCard, logits: NDArray[np.float32]) -> Prediction:
     called = _called(card, rounded, defect)
     labels = tuple(card.classes[index] for index in called)
     is_defect = labels[0] != card.good_class
+    verdict = _verdict(card, float(rounded[called[0]]), defect, is_defect=is_defect)
+    if distance is not None and card.familiarity is not None and distance > card.familiarity.line:
+        verdict = "review"
     return Prediction(
         index=called[0],
         label=labels[0],
@@ -78,9 +83,10 @@ def decide(card: ModelCard, logits: NDArray[np.float32]) -> Prediction:
         probabilities=rounded,
         logits=logits,
         is_defect=is_defect,
-        verdict=_verdict(card, float(rounded[called[0]]), defect, is_defect=is_defect),
+        verdict=verdict,
         labels=labels,
         defect_probability=defect,
+        distance=distance,
     )
 
 

@@ -53,3 +53,22 @@ class LineOrigin:
     images: int
     bound: float | None
     data_sha256: str
+
+
+@dataclass(frozen=True)
+class FamiliaritySettings:
+    """When an image is unlike all that the model was trained on.
+
+    Attributes:
+        sha256: hex digest of the file with the remembered features.
+        line: distance, 0 to 2, above which an image goes to review.
+        parts: independent held-out parts that the line was drawn from.
+    """
+
+    sha256: str
+    line: float
+    parts: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.line <= 2:
+            raise ValueError(f"the line of familiarity is {self.line}; it must lie from 0 to 2")

@@ -11,7 +11,7 @@ import numpy as np
 import rfc8785
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from inspection_models.decision_lines import LineOrigin, ReviewLines
+from inspection_models.decision_lines import FamiliaritySettings, LineOrigin, ReviewLines
 from inspection_models.preprocessing import Preprocessing
 from inspection_models.region_settings import RegionDrawing
 from inspection_models.tiling import Tiling
@@ -159,6 +159,7 @@ class ModelCard:
         activation: ``softmax`` where an image is of one class, ``sigmoid`` where it may be of several; the good class
             then has an output of its own, of which 1 minus the probability is that of any defect.
         tiling: how large images are cut into tiles; None shows the network every image whole. Needs a good class.
+        familiarity: which images are unlike all that the model was trained on, and so for review; None tells none.
         origins: what the review lines and the decision threshold were drawn from; informative.
         regions: how a decision's regions are drawn.
         training: what the weights were trained on and how; informative.
@@ -177,6 +178,7 @@ class ModelCard:
     thresholds: Thresholds = field(default_factory=Thresholds)
     explanation: ExplanationSettings = field(default_factory=ExplanationSettings)
     tiling: Tiling | None = None
+    familiarity: FamiliaritySettings | None = None
     origins: tuple[LineOrigin, ...] = ()
     regions: RegionDrawing = field(default_factory=RegionDrawing)
     training: dict[str, Any] = field(default_factory=dict)

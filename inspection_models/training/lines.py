@@ -7,6 +7,10 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from inspection_models.decision_lines import FamiliaritySettings
+from inspection_models.familiarity import MOST_REMEMBERED, Familiarity, entering, line_of
 from inspection_models.images import read_image
 from inspection_models.line_drawing import draw_lines
 from inspection_models.risk import check_parts
@@ -14,6 +18,8 @@ from inspection_models.training.evaluation import targets_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
 
     from inspection_models.classifier import DefectClassifier
     from inspection_models.data import Sample, Split
@@ -81,6 +87,38 @@ def with_lines(
     groups = [sample.group for sample in samples]
     card = draw_lines(classifier.card, predictions, targets, groups, risks, data_sha256)
     return classifier.with_settings(thresholds=card.thresholds, origins=card.origins)
+
+
+def with_familiarity(
+    classifier: DefectClassifier, remembered: Sequence[Sample], held_out: Sequence[Sample]
+) -> DefectClassifier:
+    """The classifier with a line from which images are unlike all that it was trained on.
+
+    A model that looks at tiles gets none: its decision is on many of them, each like few of the images.
+
+    Args:
+        classifier: trained.
+        remembered: images that it was trained on.
+        held_out: images that it was not trained on, to draw the line from.
+
+    Raises:
+        ImageError: a file is damaged.
+    """
+    if classifier.card.tiling is not None:
+        return classifier
+    step = max(1, -(-len(remembered) // MOST_REMEMBERED))
+    familiarity = Familiarity.of(_features(classifier, remembered[::step]))
+    distances = [familiarity.distance(feature) for feature in _features(classifier, held_out)]
+    line, parts = line_of(distances, [sample.group for sample in held_out])
+    card = classifier.card.with_settings(familiarity=FamiliaritySettings(familiarity.sha256, line, parts))
+    return type(classifier)(classifier.network, card, classifier.region_head, familiarity)
+
+
+def _features(classifier: DefectClassifier, samples: Sequence[Sample]) -> NDArray[np.float32]:
+    with entering(classifier.network) as features:
+        for sample in samples:
+            classifier.predict([read_image(sample.path).pixels])
+    return np.array(features)
 
 
 def _digest(group: str) -> str:

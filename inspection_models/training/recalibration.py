@@ -182,7 +182,7 @@ def _samples(
 
 
 def _decided(classifier: DefectClassifier, predictions: Sequence[Prediction]) -> list[Prediction]:
-    return [classifier.decide(prediction.logits) for prediction in predictions]
+    return [classifier.decide(prediction.logits, prediction.distance) for prediction in predictions]
 
 
 def _training(

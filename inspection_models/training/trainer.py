@@ -28,7 +28,7 @@ from inspection_models.training.checkpoint import workplace
 from inspection_models.training.curves import CURVES_FILE, CURVES_PICTURE, curves_csv, curves_png
 from inspection_models.training.evaluation import evaluate, figures_of_logits, targets_of
 from inspection_models.training.figures import confusion_png, reliability_png
-from inspection_models.training.lines import set_aside, with_lines
+from inspection_models.training.lines import set_aside, with_familiarity, with_lines
 from inspection_models.training.loop import Fit, fit, logits_of
 from inspection_models.training.request import TrainingError, TrainingEvent, TrainingReport, TrainingRequest
 from inspection_models.training_record import HASH_KEY, IMAGES_FILE, images_csv, images_sha256
@@ -289,7 +289,7 @@ def _with_lines(
     progress: Callable[[TrainingEvent], None],
 ) -> DefectClassifier:
     return with_lines(
-        classifier,
+        with_familiarity(classifier, split.train, split.validation),
         split.lines or split.validation,
         request.risks,
         dataset.sha256,

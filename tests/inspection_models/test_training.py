@@ -87,6 +87,7 @@ def test_an_easy_task_is_learnt_and_the_directory_says_how(trained: tuple[Traini
     assert sorted(path.name for path in report.output.iterdir()) == [
         "MODEL_CARD.md",
         "confusion_matrix.png",
+        "familiar.safetensors",
         "learning_curves.csv",
         "learning_curves.png",
         "model.json",
