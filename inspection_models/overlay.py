@@ -34,6 +34,7 @@ class OverlayContent:
         classes: name and probability of every class.
         explained: the class that the map speaks for.
         title: first line, for example the file's name.
+        strength: what the map is multiplied by on the absolute scale, shown in a panel of its own; None shows none.
         footnote: small print: model version, method, scale.
     """
 
@@ -44,6 +45,7 @@ class OverlayContent:
     explained: str
     title: str
     footnote: str
+    strength: float | None = None
 
 
 def blend(pixels: NDArray[np.uint8], attribution_map: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -65,15 +67,21 @@ def draw_overlay(content: OverlayContent) -> bytes:
     pixels, heat, scale = _shrink(content.pixels, content.attribution_map)
     height, width = pixels.shape[:2]
     panel = 4.2 * min(1.6, max(0.5, width / height))
-    figure = Figure(figsize=(2 * panel + 3.4, 5.4), dpi=110, facecolor="white")
+    panels = 2 if content.strength is None else 3
+    figure = Figure(figsize=(panels * panel + 3.4, 5.4), dpi=110, facecolor="white")
     FigureCanvasAgg(figure)
-    photograph, explanation, scores = figure.subplots(1, 3, width_ratios=[panel, panel, 2.6])
+    photograph, explanation, *further, scores = figure.subplots(1, panels + 1, width_ratios=[panel] * panels + [2.6])
     photograph.imshow(pixels)
     photograph.set_title("photograph", fontsize=10)
     explanation.imshow(blend(pixels, heat))
     explanation.set_title(f"evidence for “{content.explained}”", fontsize=10)
     _outline(explanation, content.regions, scale)
-    for axes in (photograph, explanation):
+    for absolute in further:
+        absolute.imshow(blend(pixels, heat * np.float32(content.strength)))
+        absolute.set_title(
+            "the same, absolute" if content.strength else "the same, absolute: no more than on good parts", fontsize=10
+        )
+    for axes in (photograph, explanation, *further):
         axes.set_axis_off()
     _bars(scores, content.classes, content.explained)
     figure.suptitle(content.title, fontsize=12, fontweight="bold", x=0.02, ha="left")

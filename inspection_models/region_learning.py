@@ -43,7 +43,7 @@ LIT_GOOD_SHARE = 0.01
 """The share of good images whose map may light up on the absolute scale."""
 
 _LEVELS = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
-_PROBABILITIES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
+_PROBABILITIES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 _MOST_GOOD = 50
 WAYS: tuple[DrawnBy, ...] = ("map", "snapped", "learned")
 
@@ -257,7 +257,10 @@ def _head_map(head: RegionHead, features: PixelFeatures, image: MarkedImage) -> 
 
 def _best_level(images: Sequence[MarkedImage]) -> float:
     means = [
-        np.mean([_overlap(one.attribution_map >= level * one.attribution_map.max(), one.truth) for one in images])
+        _over_classes(
+            images,
+            [_overlap(one.attribution_map >= level * one.attribution_map.max(), one.truth) for one in images],
+        )
         for level in _LEVELS
     ]
     return _LEVELS[int(np.argmax(means))]
@@ -265,10 +268,16 @@ def _best_level(images: Sequence[MarkedImage]) -> float:
 
 def _best_probability(images: Sequence[MarkedImage], drawn: Sequence[NDArray[np.float32]]) -> float:
     means = [
-        np.mean([_overlap(values >= level, one.truth) for one, values in zip(images, drawn, strict=True)])
+        _over_classes(images, [_overlap(values >= level, one.truth) for one, values in zip(images, drawn, strict=True)])
         for level in _PROBABILITIES
     ]
     return _PROBABILITIES[int(np.argmax(means))]
+
+
+def _over_classes(images: Sequence[MarkedImage], values: Sequence[float]) -> float:
+    """The mean of the classes' means, so that a class of large defects weighs as much as one of many small ones."""
+    labels = np.array([one.label for one in images])
+    return float(np.mean([np.asarray(values)[labels == label].mean() for label in sorted(set(labels))]))
 
 
 def _overlap(drawn: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:

@@ -55,3 +55,15 @@ class RegionDrawing:
             raise ValueError(f"the least evidence of a region is {self.least_evidence}; it must lie from 0 to 1")
         if self.lit_from is not None and not 0 <= self.lit_from <= 1:
             raise ValueError(f"the absolute scale's level is {self.lit_from}; it must lie from 0 to 1")
+
+    def strength(self, probability: float) -> float | None:
+        """What a map in [0, 1] is multiplied by to be on the absolute scale; None where there is none.
+
+        0 up to the level that good images reach, and rising to 1 where the class is certain: a map is dark where the
+        class is no more probable than good parts make it, however bright it is within itself.
+        """
+        if self.lit_from is None:
+            return None
+        if self.lit_from >= 1:
+            return 0.0
+        return max(0.0, (probability - self.lit_from) / (1 - self.lit_from))

@@ -87,6 +87,7 @@ def _explain_one(
         regions=first.regions,
         classes=[(name, entry["probability"]) for name, entry in record["scores"].items()],
         explained=first.label,
+        strength=_strength(pipeline, first),
         title=f"{image.name}: {explained.prediction.label} ({explained.prediction.probability:.1%})",
         footnote=(
             f"{version.name} {version.version} · {first.attribution.settings['method']} · "
@@ -95,6 +96,13 @@ def _explain_one(
     )
     (out / f"{image.stem}.overlay.png").write_bytes(draw_overlay(content))
     return record
+
+
+def _strength(pipeline: DecisionPipeline, explanation: ClassExplanation) -> float | None:
+    """On the absolute scale, which is learned of maps that speak for a defect."""
+    if explanation.label == pipeline.classifier.good_class:
+        return None
+    return pipeline.classifier.card.regions.strength(explanation.probability)
 
 
 def _masks(explanation: ClassExplanation) -> str:
@@ -127,6 +135,7 @@ def _record(
             for name, p, z in zip(classifier.classes, prediction.probabilities, prediction.logits, strict=True)
         },
         "explained_class": explanation.label,
+        "map_strength": _strength(pipeline, explanation),
         "regions": [
             {
                 "class": explanation.label,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,3 +44,16 @@ def test_the_photograph_stays_where_nothing_speaks_and_glows_where_all_does() ->
     mixed = blend(pixels, np.array([[0, 1], [0, 0]], np.float32))
     assert (mixed[0, 0] == 100).all()
     assert mixed[0, 1].max() > 150
+
+
+def test_the_absolute_scale_has_a_panel_of_its_own_and_is_dark_on_a_good_part() -> None:
+    glowing, dark = (
+        np.asarray(Image.open(io.BytesIO(draw_overlay(replace(content(60, 60), strength=value)))).convert("RGB"))
+        for value in (1.0, 0.0)
+    )
+    assert glowing.shape == dark.shape
+    assert glowing.shape[1] > Image.open(io.BytesIO(draw_overlay(content(60, 60)))).width
+    changed = (glowing != dark).any(axis=(0, 2))
+    assert changed.any()
+    # Only the panel beside the relative map changes, not the photograph nor the relative map.
+    assert not changed[: glowing.shape[1] // 3].any()

@@ -139,3 +139,10 @@ def test_a_drawing_that_cannot_be_is_refused() -> None:
         RegionHeadSettings("0" * 64, 1.0)
     with pytest.raises(ValueError, match="least evidence"):
         RegionDrawing(least_evidence=1.5)
+
+
+def test_on_the_absolute_scale_a_map_is_dark_up_to_the_level_of_good_parts() -> None:
+    drawing = RegionDrawing(lit_from=0.6)
+    assert [drawing.strength(p) for p in (0.0, 0.6, 0.8, 1.0)] == pytest.approx([0, 0, 0.5, 1])
+    assert RegionDrawing().strength(0.9) is None
+    assert RegionDrawing(lit_from=1.0).strength(1.0) == 0
