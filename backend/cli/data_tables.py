@@ -54,13 +54,17 @@ def _classes(summary: dict[str, Any]) -> Table:
         marks = summary["marks"].get(label)
         marked = f"{marks['marked']} {_kinds(marks)}".strip() if marks else "–"
         share = marks and marks["defect_share"]
-        shares = " – ".join(f"{100 * share[key]:.2g}" for key in ("min", "median", "max")) if share else "–"
+        shares = " – ".join(_percent(share[key]) for key in ("min", "median", "max")) if share else "–"
         table.add_row(name, str(summary["counts"][label]), *counts, marked, shares)
     return table
 
 
 def _kinds(marks: dict[str, Any]) -> str:
     return f"({', '.join(marks['kinds'])})" if marks["kinds"] else ""
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}" if share >= 0.1 else f"{100 * share:.2g}"
 
 
 def _range(found: dict[str, float] | None) -> str:
