@@ -50,7 +50,14 @@ def test_it_says_what_would_be_read(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "the 1 images of 16 bits use little of their range" in text
     assert run(["train", "--data", str(tmp_path), "--dry-run"]) == 0
     shown = capsys.readouterr().out
-    for line in ("16 images in 16 groups", "good (good)", "left out: notes.txt", "twins: none", "3 (mask)", "7.8 – 7.8 – 7.8"):
+    for line in (
+        "16 images in 16 groups",
+        "good (good)",
+        "left out: notes.txt",
+        "twins: none",
+        "3 (mask)",
+        "7.8 – 7.8 – 7.8",
+    ):
         assert line in shown
 
 
