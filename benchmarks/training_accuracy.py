@@ -1,8 +1,8 @@
 """How good models are that `inspection train` makes of real photographs with EfficientNet-Lite0, and how long it takes.
 
 Three trainings a data set, one split. Magnetic tiles are split twice: by parts, where a tile's other exposures and
-whatever was photographed next to it stand on the same side, as in service; and by photographs, where only those that
-are nearly the same do, as most publications have it. The test part is looked at by nothing but the final figures.
+whatever was photographed next to it stand on the same side, as in service; and by near-duplicates, where only
+photographs that look nearly the same do. The test part is looked at by nothing but the final figures.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _SPLIT_SEED = 0
 
 @dataclass(frozen=True)
 class Case:
-    """A data set and how it is split and trained; `by_photographs`: as if nothing were known of whose photographs."""
+    """A data set and how it is split and trained; `by_near_duplicates`: as an image folder."""
 
     name: str
     data: str
     epochs: int
-    by_photographs: bool = False
+    by_near_duplicates: bool = False
     size: int = 224
     batch_size: int = 16
     seeds: tuple[int, ...] = (1, 2, 3)
@@ -51,7 +51,7 @@ class Case:
 
 CASES = (
     Case("magnetic-tile by parts", "magnetic-tile", epochs=12),
-    Case("magnetic-tile by photographs", "magnetic-tile", epochs=12, by_photographs=True),
+    Case("magnetic-tile by near-duplicates", "magnetic-tile", epochs=12, by_near_duplicates=True),
     Case("neu-det", "neu-det", epochs=5),
 )
 
@@ -75,7 +75,7 @@ def measured(case: Case, seed: int, folder: Path) -> dict[str, Any]:
     name = f"{case.name.replace(' ', '-')}-{seed}-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
     done = folder / f"{name}.json"
     if not done.is_file():
-        data = _by_photographs(folder) if case.by_photographs else data_folder(case.data, folder)
+        data = _as_image_folder(folder) if case.by_near_duplicates else data_folder(case.data, folder)
         request = TrainingRequest(
             data=data,
             output=folder / "models" / name,
@@ -190,11 +190,11 @@ def _share(hits: NDArray[np.bool_]) -> float:
     return float(hits.mean()) if len(hits) else float("nan")
 
 
-def _by_photographs(folder: Path) -> Path:
+def _as_image_folder(folder: Path) -> Path:
     """The magnetic tiles as an image folder, a layout that does not tell which photographs are of one tile."""
-    target = folder / "magnetic-tile-by-photographs"
+    target = folder / "magnetic-tile-as-image-folder"
     if not target.is_dir():
-        making = folder / "magnetic-tile-by-photographs.making"
+        making = folder / "magnetic-tile-as-image-folder.making"
         shutil.rmtree(making, ignore_errors=True)
         for sample in load_dataset(data_folder("magnetic-tile", folder)).samples:
             for kind, path in (("images", sample.path), ("masks", sample.mask_path)):
