@@ -112,14 +112,18 @@ def _outline(axes: Axes, regions: Sequence[Region], scale: float) -> None:
         colour, dashes = (_OUTLINE, "solid") if region.has_evidence else (_WITHOUT_EVIDENCE, "dashed")
         axes.plot(outline[:, 0], outline[:, 1], color=colour, linewidth=1.4, linestyle=dashes)
         left, top = outline.min(axis=0)
+        right = outline.max(axis=0)[0]
+        # What is written at the right edge would run under the next panel.
+        at_right = left > 0.7 * axes.get_xlim()[1]
         # Above the region, but at the upper edge, where the title stands, inside it.
         at_edge = top < 0.06 * axes.get_ylim()[0]
         axes.annotate(
             f"{region.evidence:.0%}" if region.has_evidence else "no evidence under it",
-            (left, top),
+            (right if at_right else left, top),
             xytext=(3, -4) if at_edge else (0, 3),
             textcoords="offset points",
             verticalalignment="top" if at_edge else "bottom",
+            horizontalalignment="right" if at_right else "left",
             fontsize=8,
             color="white",
             annotation_clip=False,
