@@ -189,6 +189,21 @@ def make_dataset(
     )
 
 
+def check_good(dataset: Dataset, good_class: str | None) -> None:
+    """Check that no image shows a model's good class and a defect at once.
+
+    For data sets that were read without a good class, because a model says which one it is.
+
+    Args:
+        dataset: whose images to check.
+        good_class: the model's; None, where every class is a defect, finds nothing.
+
+    Raises:
+        DatasetError: an image does, which is named.
+    """
+    _check_good(dataset.samples, good_class)
+
+
 def file_sha256(path: Path) -> str:
     """Hex digest of a file.
 

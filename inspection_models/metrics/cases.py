@@ -121,7 +121,7 @@ def select_samples(
 
 def check_classes(known: Sequence[str], samples: Sequence[Sample]) -> None:
     """Raise `MetricError` where a sample has another class than a model's `known` ones."""
-    if unknown := sorted({sample.label for sample in samples} - set(known)):
+    if unknown := sorted({label for sample in samples for label in sample.labels} - set(known)):
         raise MetricError(
             f"the data set has the class {unknown[0]!r}, the model knows {', '.join(known)}: "
             "give the data set that the model was made for"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from inspection_models.data import DatasetError, split_dataset
+from inspection_models.data.dataset import check_good
 from inspection_models.metrics.cases import check_classes
 
 if TYPE_CHECKING:
@@ -31,9 +32,10 @@ def choose_part(card: ModelCard, dataset: Dataset, part: Part) -> ChosenPart:
 
     Raises:
         MetricError: the data set has a class that the model does not know.
-        DatasetError: it cannot be split.
+        DatasetError: it cannot be split, or an image shows the model's good class and a defect at once.
     """
     check_classes(card.classes, dataset.samples)
+    check_good(dataset, card.good_class)
     recorded = card.training
     notes = []
     if recorded.get("data_sha256") not in (None, dataset.sha256):

@@ -389,6 +389,20 @@ def test_a_data_set_that_does_not_fit_the_model_is_refused(classifier: DefectCla
         choose_part(classifier.card, few, "test")
 
 
+def test_every_class_of_an_image_is_checked_against_the_model(classifier: DefectClassifier, tmp_path: Path) -> None:
+    """The model says which class is good, so it alone can say what contradicts it."""
+    known = load_dataset(image_folder(tmp_path, dict.fromkeys(CLASSES, 3)), good_class="")
+    first, *others = known.samples
+    for also, error, told in (
+        (("rust",), MetricError, "the class 'rust'"),
+        (("good",), DatasetError, rf"{first.path.name} is labelled 'good' and '{first.label}' at once"),
+    ):
+        changed = replace(known, samples=(replace(first, also=also), *others))
+        assert first.label != "good"
+        with pytest.raises(error, match=told):
+            choose_part(classifier.card, changed, "all")
+
+
 def test_of_an_image_in_tiles_the_most_convinced_tile_that_shows_the_defect_is_measured(
     classifier: DefectClassifier, tmp_path: Path
 ) -> None:
