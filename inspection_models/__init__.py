@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-# albumentations asks a package index for its newest release at import unless told not to; OpenMP threads that spin
-# while they wait slow a shared two-core machine down by an order of magnitude. Both are read at import of the library.
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+# OpenMP threads that spin while they wait slow a shared two-core machine down by an order of magnitude; read when torch
+# is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ import sys
 
 def main() -> None:
     """Run the command line. Exit status: 0 done, 1 failed, 2 wrong use."""
-    # Read when torch and albumentations are imported, so they must be set before either is.
+    # Read when torch is imported, so it must be set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     from backend.cli.program import run  # noqa: PLC0415
 
     sys.exit(run(sys.argv[1:]))

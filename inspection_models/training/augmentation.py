@@ -12,7 +12,6 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Stronger changes than these cost more epochs than they were worth on magnetic tiles.
 _TURN, _SHIFT, _SMALLEST, _LARGEST = 6.0, 0.05, 0.92, 1.08
 _CONTRAST, _BRIGHTNESS, _GAMMA = (0.85, 1.18), 19.0, (0.85, 1.18)
 _MOVED, _LIT, _CURVED = 0.7, 0.6, 0.3
@@ -23,10 +22,10 @@ _NOISE = (2.5, 7.5)
 class Augmentation:
     """How images are changed.
 
-    A part lies a little shifted, turned, nearer or farther; exposure and contrast drift; a camera is a little out
-    of focus, or noisy. Colours are left alone, and so are large parts of the image: a defect
-    must not be cut out. Nothing is remembered between two images: all chance comes from the generator that is given, so
-    a training that was broken off goes on with the same changes.
+    A part lies a little shifted, turned, nearer or farther; exposure and contrast drift; a camera is a little out of
+    focus, or noisy. Colours are left alone, and so are large parts of the image: a defect must not be cut out. Nothing
+    is remembered between two images: all chance comes from the generator that is given, so a training that was broken
+    off goes on with the same changes.
 
     Attributes:
         flips: also mirror along both axes.
