@@ -131,7 +131,9 @@ def test_a_stated_risk_moves_lines_only_and_leaves_the_model_as_it_was(
     assert made.card == report.classifier.card
     assert made.card.calibration == before.card.calibration
     assert made.version.weights_sha256 == before.version.weights_sha256
-    assert made.version.fingerprint != before.version.fingerprint
+    # Where the data separate well, the promise may be kept by the very lines that were there.
+    moved = made.card.thresholds != before.card.thresholds
+    assert (made.version.fingerprint != before.version.fingerprint) == moved
     assert [(o.rate, o.confidence, o.parts) for o in made.card.origins] == [(0.2, 0.9, 20), (0.2, 0.9, 30)]
     assert made.card.training["calibrated"]["from"]["fingerprint"] == before.version.fingerprint
     assert made.card.training["calibrated"]["probabilities"] == "as they were"
