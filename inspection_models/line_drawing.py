@@ -1,4 +1,4 @@
-"""Drawing a model's lines from what it says of images that it was not trained on."""
+"""Drawing a model's lines from what it says of images that it was not fitted to."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ if TYPE_CHECKING:
     from inspection_models.deciding import Prediction
     from inspection_models.model_card import ModelCard
 
-# Where no risk is stated, parts decided wrongly alone, on average over draws of the data.
+# Where no risk is stated, parts decided wrongly alone, on average over draws of data by which nothing was tuned.
 DEFAULT_RATE = 0.02
 # No image passes as good that is likelier defective, or the other way, however good the data make the model look.
 _EVEN = 0.5
+# At its line an image is defective, or its class stands: the images below it fail who may not reach it. So what fails at
+# even odds, or at none, has to lie just beyond.
+_BELOW_EVEN = float(np.nextafter(np.float32(_EVEN), np.float32(0)))
+_BELOW_NONE = float(np.nextafter(np.float32(0), np.float32(-1)))
 
 
 @dataclass(frozen=True)
@@ -81,13 +85,15 @@ def draw_lines(
     stated: StatedRisks,
     data_sha256: str,
 ) -> ModelCard:
-    """The card with decision threshold and review lines drawn from images that had no part in the model.
+    """The card with decision threshold and review lines drawn from images that the model was not fitted to.
 
-    A stated promise holds for parts that are drawn as these were. A part is wrong if any of its images is: images of
-    one part are not independent, so parts are counted, not images.
+    A stated promise holds for parts that are drawn as these were, and only if the model's scores depend on these images
+    in nothing: whoever states a risk has to see to that. Without one, lines may be drawn from images that stopped or
+    calibrated the training, too; the default rate is a little favourable then. A part is wrong if any of its images is:
+    images of one part are not independent, so parts are counted, not images.
 
     Args:
-        card: of the model; what it says of an image may depend on these images in nothing.
+        card: of the model.
         predictions: its decisions on N images.
         targets: bool [N, C], which classes each is of.
         groups: [N], key of the part that each shows.
@@ -126,24 +132,26 @@ class _Drawing:
         line = self._line("escapes", "defective", defect[defective], self._groups[defective], _EVEN)
         if line.value <= 0 and self._stated.escapes is not None:
             self._refuse("escapes", line, "good")
-        return self._keep("escapes", line, line.value, int(defective.sum()))
+        return self._keep("escapes", line, line.value, defective, defect < line.value)
 
     def defect_from(self, defect: NDArray[np.float32], fine: NDArray[np.bool_]) -> float:
         """The probability of any defect from which images are called defective."""
-        line = self._line("overkill", "good", -defect[fine], self._groups[fine], -_EVEN)
-        value = _EVEN if line.value >= -_EVEN else _above(-line.value)
+        line = self._line("overkill", "good", -defect[fine], self._groups[fine], -_BELOW_EVEN)
+        value = _above(-line.value)
         if value > 1 and self._stated.overkill is not None:
             self._refuse("overkill", line, "defective")
-        return self._keep("overkill", line, min(value, 1.0), int(fine.sum()))
+        value = min(value, 1.0)
+        return self._keep("overkill", line, value, fine, defect >= value)
 
     def sure_from(self, sure: NDArray[np.float32], wrong: NDArray[np.bool_]) -> float:
         """The probability of the decided class from which it stands."""
         # What is right fails at no line.
-        line = self._line("errors", "", np.where(wrong, -sure, np.float32(1)), self._groups, 0.0)
-        value = 0.0 if line.value >= 0 else _above(-line.value)
+        line = self._line("errors", "", np.where(wrong, -sure, np.float32(1)), self._groups, -_BELOW_NONE)
+        value = max(0.0, _above(-line.value))
         if value > 1 and self._stated.errors is not None:
             self._refuse("errors", line, "of a wrong class")
-        return self._keep("errors", line, min(value, 1.0), len(sure))
+        value = min(value, 1.0)
+        return self._keep("errors", line, value, np.ones_like(wrong), wrong & (sure >= value))
 
     def _line(
         self,
@@ -165,17 +173,27 @@ class _Drawing:
             "the model and are not; state a higher rate, look at these images' labels, or train the model further"
         )
 
-    def _keep(self, name: Literal["escapes", "overkill", "errors"], line: Line, value: float, images: int) -> float:
-        risk = self._stated.risk(name)
+    def _keep(
+        self,
+        name: Literal["escapes", "overkill", "errors"],
+        line: Line,
+        value: float,
+        counted: NDArray[np.bool_],
+        failing: NDArray[np.bool_],
+    ) -> float:
+        """Keep where a line comes from; `failing` are the counted images that `decide` gets wrong alone at its value."""
+        failures = len(np.unique(self._groups[counted & failing]))
+        # No line lies above certainty, so there may be more failures than a default rate allows: then it is a higher one.
+        rate = max(line.rate, (failures + 1) / (line.parts + 1)) if failures > line.failures else line.rate
         self.origins.append(
             LineOrigin(
                 line=name,
-                rate=line.rate,
-                confidence=risk.confidence,
+                rate=rate,
+                confidence=self._stated.risk(name).confidence,
                 value=value,
-                failures=line.failures,
+                failures=failures,
                 parts=line.parts,
-                images=images,
+                images=int(counted.sum()),
                 bound=line.bound,
                 data_sha256=self._sha256,
             )

@@ -192,3 +192,39 @@ def test_parts_that_are_surely_wrong_leave_no_line() -> None:
     logits[targets[:, 0]] = (0, 60, 0)
     with pytest.raises(RiskError, match="no line keeps overkill to 10 %"):
         drawn(card(), (logits, targets, groups), overkill=0.1)
+
+
+@pytest.mark.parametrize("stated", [{}, {"overkill": 0.005}, {"escapes": 0.005, "overkill": 0.005}])
+def test_what_lies_on_even_odds_is_called_defective_and_counts_as_such(stated: dict[str, float]) -> None:
+    logits = np.tile(np.float32([0, 0]), (1200, 1))
+    targets = np.repeat(np.eye(2, dtype=bool), 600, axis=0)
+    one = card(classes=("good", "pit"))
+    made, on_data = drawn(one, (logits, targets, [str(n) for n in range(1200)]), **stated)
+    escapes, overkill = made.origins
+    # At a line of one half all good parts would be called defective; just above it none is.
+    assert 0.5 < overkill.value < 0.500001
+    assert escapes.value == 0.5
+    for origin, rate in zip((escapes, overkill), (on_data.alone.escapes, on_data.alone.overkill), strict=True):
+        assert rate is not None
+        assert origin.failures == rate.count == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([-200, -60, -1, 0, 1, 60, 200]), st.booleans()), min_size=4, max_size=60),
+    st.sampled_from(["softmax", "sigmoid"]),
+    st.booleans(),
+)
+def test_wherever_scores_tie_failures_are_those_of_the_decisions(
+    seen: list[tuple[int, bool]], activation: str, has_good: bool
+) -> None:
+    logits = np.array([(0, score) if activation == "softmax" else (-score, score) for score, _ in seen], np.float32)
+    targets = np.array([(not bad, bad) for _, bad in seen])
+    targets[:2] = np.eye(2, dtype=bool)
+    one = card(classes=("good", "pit"), good_class="good" if has_good else None, activation=activation)
+    made, on_data = drawn(one, (logits, targets, [str(n // 2) for n in range(len(seen))]))
+    alone = on_data.alone
+    for origin, rate in zip(made.origins, (alone.escapes, alone.overkill) if has_good else (alone.errors,), strict=True):
+        assert rate is not None
+        assert origin.failures == rate.parts
+        assert origin.failures + 1 <= origin.rate * (origin.parts + 1) + 1e-9 or origin.failures == 0
