@@ -35,9 +35,9 @@ class LineOrigin:
         line: ``escapes`` is the one below which images pass as good, ``overkill`` the one from which they are
             defective, ``errors`` that of the decided class's probability where no class is good.
         rate: at most so large a share of parts is to be decided wrongly alone, 0 to 1.
-        confidence: with which that was shown, 0 to 1; None where no risk was stated. Then the rate holds on average over
-            draws of data by which nothing was tuned, and is a little favourable where the same data stopped or
-            calibrated the training; `lines_from` in `ModelCard.training` says what they were.
+        confidence: with which that was shown, 0 to 1; None where no risk was stated. Then the rate holds on average
+            over draws of data by which nothing was tuned; it is a little favourable where the same data stopped or
+            calibrated the training. `ModelCard.training` says under `lines_from` what they were.
         value: the line.
         failures: independent parts of the data that were decided wrongly alone at this line.
         parts: independent parts that it was counted on.

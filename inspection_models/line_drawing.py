@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 DEFAULT_RATE = 0.02
 # No image passes as good that is likelier defective, or the other way, however good the data make the model look.
 _EVEN = 0.5
-# At its line an image is defective, or its class stands: the images below it fail who may not reach it. So what fails at
-# even odds, or at none, has to lie just beyond.
+# An image on a line is called defective, or its class stands, while `highest_line` counts what lies beyond its limit.
+# So the limits lie one step before even odds and before none.
 _BELOW_EVEN = float(np.nextafter(np.float32(_EVEN), np.float32(0)))
 _BELOW_NONE = float(np.nextafter(np.float32(0), np.float32(-1)))
 
@@ -181,9 +181,9 @@ class _Drawing:
         counted: NDArray[np.bool_],
         failing: NDArray[np.bool_],
     ) -> float:
-        """Keep where a line comes from; `failing` are the counted images that `decide` gets wrong alone at its value."""
+        """Keep where a line comes from; `failing` are those, if counted, that are decided wrongly alone."""
         failures = len(np.unique(self._groups[counted & failing]))
-        # No line lies above certainty, so there may be more failures than a default rate allows: then it is a higher one.
+        # No line lies above certainty, so more may fail there than a default rate allows: then it is a higher one.
         rate = max(line.rate, (failures + 1) / (line.parts + 1)) if failures > line.failures else line.rate
         self.origins.append(
             LineOrigin(

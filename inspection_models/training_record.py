@@ -42,7 +42,7 @@ def images_sha256(listed: bytes) -> str:
 
 
 def seen_images(directory: Path, card: ModelCard, *, lines: bool = True) -> frozenset[str] | None:
-    """The sha256 of every image file that a model was fitted to or tuned on; None where its directory has no list.
+    """The sha256 of every image file that a model was fitted to or tuned on; None where its card names no list.
 
     Args:
         directory: of the model.
@@ -50,7 +50,7 @@ def seen_images(directory: Path, card: ModelCard, *, lines: bool = True) -> froz
         lines: count images, too, that only its lines were drawn from, on which its scores do not depend.
 
     Raises:
-        ModelError: the list was changed, or cannot be read.
+        ModelError: the list is gone or was changed, or cannot be read.
     """
     listed = read_list(directory, card)
     if listed is None:
@@ -61,16 +61,21 @@ def seen_images(directory: Path, card: ModelCard, *, lines: bool = True) -> froz
 
 
 def read_list(directory: Path, card: ModelCard) -> bytes | None:
-    """The list of a model's images; None where its directory has none.
+    """The list of a model's images; None where its card names none.
 
     Raises:
-        ModelError: the list was changed, or cannot be read.
+        ModelError: the list is gone or was changed, or cannot be read.
     """
     path = directory / IMAGES_FILE
     try:
         listed = path.read_bytes()
-    except FileNotFoundError:
-        return None
+    except FileNotFoundError as error:
+        if HASH_KEY not in card.training:
+            return None
+        raise ModelError(
+            f"{path}: is missing, so it is not known which images the model was trained on; copy it from where the "
+            "model was written"
+        ) from error
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error}); copy the directory again") from error
     if images_sha256(listed) != card.training.get(HASH_KEY):

@@ -112,8 +112,9 @@ def calibrate(
     """Decide fresh photographs, draw the lines from them, and save a new version.
 
     Raises:
-        RiskError: the photographs had a part in the model, or cannot show a stated risk to be kept.
-        ModelError: the model cannot be read, or the output directory is taken.
+        RiskError: the photographs had a part in the model, or cannot show a stated risk to be kept; or a risk is stated
+            and it is not known which images the model was trained on.
+        ModelError: the model or its list of images cannot be read, or the output directory is taken.
         MetricError: the data set has a class that the model does not know.
         DatasetError: the data set is unusable.
         ImageError: an image is damaged.
@@ -170,8 +171,13 @@ def _samples(
     samples, notes = chosen.samples, chosen.notes
     seen = seen_images(request.model, card, lines=False)
     if seen is None:
-        unknown = "the model's directory has no list of the images it was trained on; make sure that these are others"
-        return samples, (*notes, unknown)
+        unknown = f"{card.model_version} came without a list of the images it was trained on"
+        if request.risks.any_stated:
+            raise RiskError(
+                f"{unknown}, so no photographs can show a risk to be kept: it may have been trained on them; train it "
+                "anew with this release, or state no risk"
+            )
+        return samples, (*notes, f"{unknown}; make sure that these are others")
     if known := [sample for sample in samples if sample.sha256 in seen]:
         raise RiskError(
             f"the model was trained or tuned on {len(known)} of the {len(samples)} photographs, such as "

@@ -13,12 +13,17 @@ from PIL import Image
 from backend.cli.program import run
 from backend.cli.risks import share
 from inspection_models import DefectClassifier
+from inspection_models.data.splits import Split
+from inspection_models.training_record import HASH_KEY, IMAGES_FILE, images_csv, images_sha256
 from tests.backend import desks
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return desks.write_model(tmp_path_factory.mktemp("model") / "tiny")
+    listed = images_csv(Split((), (), ()))
+    folder = desks.write_model(tmp_path_factory.mktemp("model") / "tiny", training={HASH_KEY: images_sha256(listed)})
+    (folder / IMAGES_FILE).write_bytes(listed)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +47,6 @@ def test_it_says_what_is_promised_what_it_costs_and_what_else_could_be(
     assert "overkill: at most 30 % with 95 % confidence; " in shown
     assert "cannot be shown; 598 parts" in shown
     assert "sent to review" in shown
-    assert "no list of the images" in shown
     card = DefectClassifier.load(tmp_path / "new").card
     assert [(origin.line, origin.rate) for origin in card.origins] == [("escapes", 0.2), ("overkill", 0.3)]
     assert run([*arguments, "--overwrite", "--json"]) == 0
@@ -77,6 +81,19 @@ def test_what_cannot_be_is_said_in_one_line(
     assert says in error
     assert "Traceback" not in error
     assert not (tmp_path / "new").exists()
+
+
+def test_a_promise_needs_the_list_of_images_and_nothing_else_does(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = desks.write_model(tmp_path / "bare")
+    arguments = ["calibrate", str(bare), "--data", str(data), "--out", str(tmp_path / "new")]
+    assert run([*arguments, "--escapes", "20%"]) == 1
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert "without a list of the images" in line
+    assert not (tmp_path / "new").exists()
+    assert run(arguments) == 0
+    assert "make sure that these are others" in capsys.readouterr().out
 
 
 def test_a_training_that_could_not_keep_its_promise_does_not_begin(

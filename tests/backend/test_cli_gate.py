@@ -218,7 +218,7 @@ def test_a_version_with_learned_regions_keeps_the_list_of_what_it_has_seen(data:
 
 @pytest.mark.slow
 def test_images_that_a_model_has_seen_are_left_out_or_stop_the_release(
-    models: Path, data: Path, tmp_path: Path
+    models: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     samples = load_dataset(data, good_class="").samples
     (tmp_path / "mine.toml").write_text(f"[data]\nunseen = true\n{LENIENT}")
@@ -232,6 +232,11 @@ def test_images_that_a_model_has_seen_are_left_out_or_stop_the_release(
     report = json.loads((tmp_path / "all" / "gate.json").read_text())
     assert report["data"]["seen"] == {"candidate": 4, "service": 0}
     (tmp_path / "learned" / IMAGES_FILE).unlink()
+    capsys.readouterr()
+    assert run([*arguments, "--rules", "mine.toml", "--out", "gone"]) == 1
+    assert "is missing" in capsys.readouterr().err
+    assert not (tmp_path / "gone").exists()
+    arguments[1] = str(desks.write_model(tmp_path / "unlisted"))
     assert run([*arguments, "--rules", "mine.toml", "--out", "unknown"]) == 1
     [unseen, *_] = json.loads((tmp_path / "unknown" / "gate.json").read_text())["rules"]["outcomes"]
     assert (unseen["rule"], unseen["outcome"]) == ("data.unseen", "cannot tell")

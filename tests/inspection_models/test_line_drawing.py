@@ -224,7 +224,9 @@ def test_wherever_scores_tie_failures_are_those_of_the_decisions(
     one = card(classes=("good", "pit"), good_class="good" if has_good else None, activation=activation)
     made, on_data = drawn(one, (logits, targets, [str(n // 2) for n in range(len(seen))]))
     alone = on_data.alone
-    for origin, rate in zip(made.origins, (alone.escapes, alone.overkill) if has_good else (alone.errors,), strict=True):
+    for origin, rate in zip(
+        made.origins, (alone.escapes, alone.overkill) if has_good else (alone.errors,), strict=True
+    ):
         assert rate is not None
         assert origin.failures == rate.parts
         assert origin.failures + 1 <= origin.rate * (origin.parts + 1) + 1e-9 or origin.failures == 0

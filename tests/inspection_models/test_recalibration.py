@@ -22,7 +22,7 @@ from inspection_models.risk import RiskError
 from inspection_models.training import CalibrationRequest, TrainingEvent, TrainingRequest, calibrate, evaluate, train
 from inspection_models.training.evaluation import targets_of
 from inspection_models.training.lines import set_aside
-from inspection_models.training_record import seen_images
+from inspection_models.training_record import HASH_KEY, seen_images
 
 POSSIBLE = StatedRisks(escapes=0.7, confidence=0.5)
 
@@ -193,10 +193,31 @@ def test_photographs_that_had_a_part_in_the_model_are_refused(
     assert seen_images(lined, DefectClassifier.load(lined).card) > seen_images(model, DefectClassifier.load(model).card)
 
 
-def test_a_model_without_a_list_of_its_images_is_taken_with_a_note(model: Path, fresh: Path, tmp_path: Path) -> None:
+def test_a_model_whose_list_of_images_is_gone_is_refused_until_it_is_back(
+    model: Path, data: Path, fresh: Path, tmp_path: Path
+) -> None:
     DefectClassifier.load(model).save(tmp_path / "bare")
-    report = calibrate(CalibrationRequest(tmp_path / "bare", fresh, tmp_path / "new", risks=POSSIBLE))
-    assert "no list of the images" in report.notes[0]
+    ask = CalibrationRequest(tmp_path / "bare", data, tmp_path / "new", part="train", risks=POSSIBLE)
+    for request_ in (ask, replace(ask, risks=StatedRisks()), replace(ask, data=fresh, part=None)):
+        with pytest.raises(ModelError, match=r"training_images\.csv: is missing"):
+            calibrate(request_)
+    assert not (tmp_path / "new").exists()
+
+
+def test_no_risk_is_promised_for_a_model_of_which_nobody_knows_what_it_has_seen(
+    model: Path, data: Path, fresh: Path, tmp_path: Path
+) -> None:
+    old = DefectClassifier.load(model)
+    training = {key: value for key, value in old.card.training.items() if key != HASH_KEY}
+    old.with_settings(training=training).save(tmp_path / "old")
+    ask = CalibrationRequest(tmp_path / "old", fresh, tmp_path / "new")
+    for request_ in (ask, replace(ask, data=data, part="train")):
+        with pytest.raises(RiskError, match=r"without a list of the images .*state no risk"):
+            calibrate(replace(request_, risks=POSSIBLE))
+    assert not (tmp_path / "new").exists()
+    report = calibrate(ask)
+    assert "without a list of the images" in report.notes[0]
+    assert [origin.confidence for origin in report.classifier.card.origins] == [None, None]
     assert not (tmp_path / "new" / "training_images.csv").exists()
 
 

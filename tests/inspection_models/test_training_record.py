@@ -58,3 +58,6 @@ def test_no_list_is_not_known_and_a_changed_one_is_refused(tmp_path: Path) -> No
     (tmp_path / IMAGES_FILE).mkdir()
     with pytest.raises(ModelError, match="cannot be read"):
         seen_images(tmp_path, card)
+    (tmp_path / IMAGES_FILE).rmdir()
+    with pytest.raises(ModelError, match=r"training_images\.csv: is missing, .*copy it from where"):
+        seen_images(tmp_path, card)
