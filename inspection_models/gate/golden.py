@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from inspection_models.data.dataset import check_good
 from inspection_models.gate.answers import GoldenImage
 from inspection_models.gate.errors import GateError
 
@@ -62,8 +63,11 @@ def choose_golden(candidate: Contender, service: Contender, dataset: Dataset, *,
 
     Raises:
         GateError: no image is left, or one model's good class is a defect to the other.
+        DatasetError: an image is of a model's good class and of a defect at once.
     """
     goods = _good_classes(candidate.card, service.card)
+    for good in sorted(goods):
+        check_good(dataset, good)
     good_name = candidate.card.good_class or service.card.good_class
     sides = {"candidate": candidate, "service": service}
     known = {*candidate.card.classes, *service.card.classes}

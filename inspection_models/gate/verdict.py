@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GateVerdict:
-    """The verdict: a release needs every rule that is asked to pass.
+    """The verdict: a release needs every rule that is asked to pass, and one with a limit among them.
 
     Attributes:
         release: whether the candidate may replace the model in service.
@@ -62,8 +62,19 @@ def judge(
         data_sha256: hash of the data set.
     """
     outcomes = tuple(_outcomes(rules, comparison, golden, explanations, data_sha256))
-    asked = [one for one in outcomes if one.outcome != "not asked"]
-    return GateVerdict(bool(asked) and all(one.outcome == "pass" for one in asked), outcomes)
+    if unasked := _nothing_asked(rules, outcomes):
+        return GateVerdict(release=False, outcomes=(*outcomes, unasked))
+    return GateVerdict(all(one.outcome in ("pass", "not asked") for one in outcomes), outcomes)
+
+
+def _nothing_asked(rules: Rules, outcomes: tuple[RuleOutcome, ...]) -> RuleOutcome | None:
+    """What stands against a release where no rule with a limit was asked: nothing is known of the candidate then."""
+    limits = [one for one in outcomes if one.rule in rules.limits]
+    if any(one.outcome != "not asked" for one in limits):
+        return None
+    reasons = "; ".join(dict.fromkeys(one.because for one in limits))
+    because = f"none of the file is asked here ({reasons}); add one such as balanced_accuracy.at_least"
+    return RuleOutcome("limits", "a rule with a limit is asked of the candidate", "cannot tell", because)
 
 
 def _outcomes(

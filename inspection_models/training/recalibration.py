@@ -12,6 +12,7 @@ import numpy as np
 from inspection_models.calibration import fit_calibration
 from inspection_models.classifier import DefectClassifier, check_target
 from inspection_models.data import load_dataset
+from inspection_models.data.dataset import check_good
 from inspection_models.images import read_image
 from inspection_models.line_drawing import StatedRisks, draw_lines
 from inspection_models.metrics.cases import check_classes
@@ -165,6 +166,7 @@ def _samples(
     own = card.training.get("data_sha256") == dataset.sha256
     if request.part is None and not own:
         check_classes(card.classes, dataset.samples)
+        check_good(dataset, card.good_class)
         chosen = ChosenPart(dataset.samples, ())
     else:
         chosen = choose_part(card, dataset, request.part or "test")

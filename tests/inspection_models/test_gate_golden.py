@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inspection_models.data import Dataset, Sample
+from inspection_models.data import Dataset, DatasetError, Sample
 from inspection_models.gate import Contender, GateError, choose_golden
 from inspection_models.gate.golden import SEEN, UNKNOWN_CLASS
 from inspection_models.model_card import ModelCard
@@ -52,6 +52,14 @@ def test_unknown_classes_and_seen_images_are_left_out_and_counted() -> None:
     assert [one.file for one in kept.images] == ["crack/0.png", "good/1.png", "crack/4.png"]
     assert kept.seen == {"candidate": 1, "service": None}
     assert [one.defective for one in kept.images] == [True, False, True]
+
+
+@pytest.mark.parametrize("service_good", ["good", None])
+def test_an_image_that_is_good_and_defective_at_once_is_refused(service_good: str | None) -> None:
+    both = dataset(sample(0, "crack", ("good",)), sample(1, "good"), sample(2, "crack"))
+    service = card() if service_good else card(("crack", "pit"), None)
+    with pytest.raises(DatasetError, match=r"0\.png is labelled 'good' and 'crack' at once"):
+        choose_golden(Contender(card(), NOTHING), Contender(service, NOTHING), both)
 
 
 def test_a_class_that_one_model_knows_is_a_defect_to_both() -> None:

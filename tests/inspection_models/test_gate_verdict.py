@@ -160,7 +160,7 @@ def test_maps_are_asked_about_only_where_defects_are_marked() -> None:
     rule = "[explanations]\nap_not_worse_by = 0.05\n"
 
     def outcome(explained: ExplanationComparison) -> RuleOutcome:
-        return only(judged(rule, truth, said, said, maps=explained))
+        return judged(rule, truth, said, said, maps=explained).outcomes[0]
 
     assert outcome(NONE_MARKED).outcome == "not asked"
     assert outcome(ExplanationComparison(7, {}, (), {})).outcome == "cannot tell"
@@ -173,7 +173,23 @@ def test_a_file_of_rules_that_cannot_be_asked_is_no_release() -> None:
     truth, said = cracks(0, 200)
     verdict = judged("[explanations]\nap_not_worse_by = 0.05\n", truth, said, said)
     assert not verdict.release
-    assert verdict.against == ()
+    assert [(one.rule, one.outcome) for one in verdict.against] == [("limits", "cannot tell")]
+    assert "no defect of the set is marked" in verdict.against[0].because
+
+
+@pytest.mark.parametrize("data", ["", "[data]\nunseen = true\nkeeps_classes = true\n", f"[data]\nsha256 = '{HASH}'\n"])
+def test_what_is_known_of_the_data_alone_releases_no_candidate(data: str) -> None:
+    classes = ("crack", "pit")
+    images = [image(n, "crack") for n in range(200)]
+    # It decides every single image wrongly.
+    new = model([answer("pit", classes=classes)] * 200, classes=classes)
+    old = model([answer("crack", classes=classes)] * 200, "b", classes=classes)
+    rules = parse_rules(f"{data}[escapes]\nat_most = 0.02\n[overkill]\nat_most = 0.05\n", "r")
+    verdict = judge(rules, compare(new, old, images), golden(images, good_name=None), NONE_MARKED, HASH)
+    assert not verdict.release
+    [against] = verdict.against
+    assert (against.rule, against.outcome) == ("limits", "cannot tell")
+    assert "none of the file is asked here (neither model has a good class)" in against.because
 
 
 def test_missing_good_or_defective_parts_cannot_tell_and_say_how_many_it_takes() -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from inspection_models import DefectClassifier
 from inspection_models.calibration import fit_calibration
-from inspection_models.data import Sample, load_dataset, split_dataset
+from inspection_models.data import DatasetError, Sample, load_dataset, split_dataset
 from inspection_models.data.splits import Split
 from inspection_models.line_drawing import StatedRisks
 from inspection_models.metrics import MetricError, choose_part
@@ -219,6 +219,15 @@ def test_no_risk_is_promised_for_a_model_of_which_nobody_knows_what_it_has_seen(
     assert "without a list of the images" in report.notes[0]
     assert [origin.confidence for origin in report.classifier.card.origins] == [None, None]
     assert not (tmp_path / "new" / "training_images.csv").exists()
+
+
+def test_an_image_that_is_good_and_defective_at_once_is_no_evidence(model: Path, tmp_path: Path) -> None:
+    images = shades(tmp_path / "data", 3, (6, 6))
+    lines = [f"{path.relative_to(images).as_posix()},{path.parent.name}" for path in sorted(images.rglob("*.png"))]
+    (images / "labels.csv").write_text("\n".join(["path,label", *lines, "good/3.png,bright"]) + "\n")
+    with pytest.raises(DatasetError, match=r"3\.png is labelled 'good' and 'bright' at once"):
+        calibrate(CalibrationRequest(model, images, tmp_path / "new", layout="csv"))
+    assert not (tmp_path / "new").exists()
 
 
 def test_bad_calibrations_are_refused(model: Path, fresh: Path, tmp_path: Path) -> None:
