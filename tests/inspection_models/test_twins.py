@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,6 +19,9 @@ from inspection_models.data import load_dataset, split_dataset, twins
 from inspection_models.data.twins import twin_pairs
 from inspection_models.images import glance
 from tests.inspection_models.data_files import image_folder, real_data
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SIDE = 64
 
@@ -136,6 +141,69 @@ def test_a_long_series_of_one_surface_is_one_family() -> None:
     others = [thumbnail(surface(100 + number, 96)) for number in range(400)]
     pairs = twin_pairs(np.stack(series + others))
     assert {index for pair in pairs for index in pair} == set(range(30))
+
+
+def recompressed(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return thumbnail(pixels, "JPEG", quality=int(rng.integers(60, 95)))
+
+
+def noisy(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return thumbnail(pixels + rng.normal(0, 3, pixels.shape))
+
+
+def families(thumbnails: list[np.ndarray]) -> list[list[int]]:
+    return twins._connected(len(thumbnails), twin_pairs(np.stack(thumbnails)))
+
+
+@pytest.mark.parametrize("copy", [recompressed, noisy])
+@pytest.mark.parametrize(
+    ("series", "length", "others"), [(1, 30, 70), (1, 20, 60), (5, 20, 0), (2, 8, 34), (1, 60, 40)]
+)
+def test_series_that_are_much_of_a_set_are_found_whole(
+    copy: Callable[[np.ndarray, np.random.Generator], np.ndarray], series: int, length: int, others: int
+) -> None:
+    rng = np.random.default_rng(0)
+    pictures = [copy(surface(5000 + number), rng) for number in range(series) for _ in range(length)]
+    pictures += [thumbnail(surface(9000 + number)) for number in range(others)]
+    assert families(pictures) == [list(range(at, at + length)) for at in range(0, series * length, length)]
+
+
+def test_parts_of_several_kinds_are_no_twins_but_their_copies_are() -> None:
+    rng = np.random.default_rng(0)
+    kinds = [surface(number) for number in range(6)]
+    pictures = [thumbnail(kind + rng.normal(0, 16, kind.shape)) for kind in kinds for _ in range(25)]
+    assert families(pictures) == []
+    part_of_one = kinds[0] + rng.normal(0, 16, kinds[0].shape)
+    copies = [recompressed(part_of_one, rng), recompressed(0.8 * part_of_one, rng)]
+    assert families(pictures + copies) == [[150, 151]]
+
+
+def test_copies_of_a_smooth_picture_are_twins_and_others_as_smooth_are_not() -> None:
+    rows, columns = np.indices((192, 192)) / 192
+    smooth = [120 + 40 * np.cos(4 * rows + turn) * np.sin(2 * columns + turn) for turn in range(6)]
+    plain = [np.full((192, 192), 90.0), np.full((192, 192), 91.0)]
+    copies = [thumbnail(smooth[0] - 9, "JPEG", quality=80), thumbnail(smooth[3], "JPEG", quality=60)]
+    assert families([thumbnail(pixels) for pixels in smooth + plain] + copies) == [[0, 8], [3, 9]]
+
+
+def test_of_a_family_too_large_the_nearly_identical_stay_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twin_folder(tmp_path)
+    monkeypatch.setattr(twins, "twin_pairs", lambda _thumbnails: [(number, number + 1) for number in range(60)])
+    dataset = load_dataset(tmp_path)
+    assert [len(family) for family in dataset.twins] == [2] * 30
+    assert any("only the 60 that are nearly identical are grouped" in note for note in dataset.notes)
+
+
+def test_a_series_that_is_more_than_half_of_a_set_never_lies_on_both_sides(tmp_path: Path) -> None:
+    """Copies to the bit stay together at last, whatever they show and however many they are."""
+    image_folder(tmp_path, {"good": 20, "pit": 12})
+    for number in range(25):
+        shutil.copy(tmp_path / "good" / "000.png", tmp_path / "good" / f"again{number}.png")
+        Image.open(tmp_path / "pit" / "000.png").save(tmp_path / "pit" / f"again{number}.tif")
+    dataset = load_dataset(tmp_path)
+    assert sorted(len(family) for family in dataset.twins) == [26, 26]
 
 
 def test_a_family_too_large_for_twins_is_left_alone_and_told_of(
