@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -83,6 +84,7 @@ class Sample:
         part: of the layout's own split, one of `PARTS`; None where it has none.
         polygons: defects as polygons; those of one class may overlap.
         runs: defects as run lengths.
+        mask_sha256: hex digest of the mask's file.
     """
 
     path: Path
@@ -95,6 +97,7 @@ class Sample:
     part: str | None = None
     polygons: tuple[Polygon, ...] = ()
     runs: tuple[RunLengths, ...] = ()
+    mask_sha256: str | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -112,7 +115,8 @@ class Dataset:
         classes: sorted; the order of a network's outputs.
         good_class: the class without a defect; None where every class is a defect.
         layout: name of the layout it was read as.
-        sha256: hex digest over every sample's relative path, file hash, labels and, where the layout splits, part.
+        sha256: hex digest over all that a split, a training and its figures follow from: every sample's relative path,
+            file hash, labels, part, group and marks.
         ignored: files that are no part of the layout, relative to the root.
         notes: what a reader of the data set must know about it, each a sentence.
         photographs: what each sample's file holds, in their order; empty where the files were not looked at.
@@ -167,11 +171,13 @@ def make_dataset(
         notes: what a reader of the data set must know.
 
     Raises:
-        DatasetError: fewer than two classes, an unknown good class, an image of the good class and a defect at once, or
-            the same file under two labels.
+        DatasetError: fewer than two classes or one without a name, an unknown good class, an image of the good class
+            and a defect at once, or the same file under two labels.
     """
     ordered = tuple(sorted(samples, key=lambda sample: sample.path.relative_to(root).as_posix()))
     classes = tuple(sorted({label for sample in ordered for label in sample.labels}))
+    if unnamed := [sample for sample in ordered if not all(label.strip() for label in sample.labels)]:
+        raise DatasetError(f"{unnamed[0].path} has a class without a name; give it one")
     if len(classes) < 2:
         raise DatasetError(f"{root} has images of {len(classes)} class(es); training needs two or more")
     _check_contradictions(ordered)
@@ -183,7 +189,7 @@ def make_dataset(
         classes=classes,
         good_class=good,
         layout=layout,
-        sha256=_data_hash(root, ordered),
+        sha256=data_sha256(root, ordered),
         ignored=tuple(sorted(ignored)),
         notes=tuple(notes),
     )
@@ -255,11 +261,14 @@ def _check_good(samples: Sequence[Sample], good: str | None) -> None:
             raise DatasetError(f"{sample.path} is labelled {good!r} and {others} at once; remove the wrong label")
 
 
-def _data_hash(root: Path, samples: Sequence[Sample]) -> str:
+def data_sha256(root: Path, samples: Sequence[Sample]) -> str:
+    """Hex digest of samples, sorted by path: over a line of JSON for each."""
     digest = hashlib.sha256()
     for sample in samples:
-        line = [sample.path.relative_to(root).as_posix(), sample.sha256, *sample.labels]
-        if sample.part is not None:
-            line += ["", sample.part]
-        digest.update(("\0".join(line) + "\n").encode())
+        boxes = [(box.label, box.x, box.y, box.width, box.height) for box in sample.boxes]
+        polygons = [(polygon.label, polygon.points) for polygon in sample.polygons]
+        runs = [(area.label, area.size, area.counts) for area in sample.runs]
+        about = (sample.path.relative_to(root).as_posix(), sample.sha256, sample.labels, sample.part, sample.group)
+        line = json.dumps([*about, sample.mask_sha256, boxes, polygons, runs])
+        digest.update(f"{line}\n".encode())
     return digest.hexdigest()

@@ -109,6 +109,7 @@ class Findings:
                 return
         try:
             digest = file_sha256(path)
+            mask_digest = None if mask_path is None else file_sha256(mask_path)
         except DatasetError as error:
             self.problems.add(str(error))
             return
@@ -124,6 +125,7 @@ class Findings:
             part=part,
             polygons=tuple(polygons),
             runs=tuple(runs),
+            mask_sha256=mask_digest,
         )
 
     def named(self, text: str, where: str, folders: Sequence[Path]) -> Path | None:

@@ -24,7 +24,7 @@ from scipy.sparse import coo_matrix  # type: ignore[import-untyped]
 from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 from sklearn.utils.extmath import randomized_svd
 
-from inspection_models.data.dataset import Dataset
+from inspection_models.data.dataset import Dataset, data_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -71,10 +71,10 @@ def with_twins(dataset: Dataset, photographs: Sequence[Photograph]) -> Dataset:
         kept = _nearly_identical(thumbnails[family], _SERIES_SHARE * len(samples))
         links += [(family[one], family[other]) for one, other in kept]
         together = sum(map(len, _connected(len(family), kept)))
-        grouped = f"only the {together} that are nearly identical are grouped" if together else "they are not grouped"
+        said = f"only the {together} that are nearly identical are grouped" if together else "they are not grouped"
         notes.append(
             f"{len(family)} images, {samples[family[0]].path.name} first, look so much alike that twins cannot be "
-            f"told from other parts of one kind; {grouped}"
+            f"told from other parts of one kind; {said}"
         )
     families = _connected(len(samples), links)
     differing = [family for family in families if len({samples[index].labels for index in family}) > 1]
@@ -85,9 +85,11 @@ def with_twins(dataset: Dataset, photographs: Sequence[Photograph]) -> Dataset:
             f"({', '.join(one.labels)}) and {other.path.name} ({', '.join(other.labels)}); look which is right"
         )
     groups = _joined_groups(samples, families)
+    grouped = tuple(replace(sample, group=groups[sample.group]) for sample in samples)
     return replace(
         dataset,
-        samples=tuple(replace(sample, group=groups[sample.group]) for sample in samples),
+        samples=grouped,
+        sha256=data_sha256(dataset.root, grouped),
         notes=tuple(notes),
         photographs=tuple(photographs),
         twins=tuple(tuple(samples[index].path for index in family) for family in families),

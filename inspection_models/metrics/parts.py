@@ -40,8 +40,8 @@ def choose_part(card: ModelCard, dataset: Dataset, part: Part) -> ChosenPart:
     notes = []
     if recorded.get("data_sha256") not in (None, dataset.sha256):
         notes.append(
-            "this is not the data set of the model's card (other files or labels), so its parts are not those of the "
-            "training; an image that both hold may have been trained on"
+            "this is not the data set of the model's card (other files, labels, marks or groups), so its parts are not "
+            "those of the training; an image that both hold may have been trained on"
         )
     if part == "all":
         notes.append("all images are taken, also those that the model may have been trained on")

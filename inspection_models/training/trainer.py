@@ -172,6 +172,7 @@ def _identity(request: TrainingRequest, dataset: Dataset, split: Split) -> dict[
         "request": {name: getattr(request, name) for name in _DECIDING},
         "weights_sha256": None if request.weights is None else file_sha256(request.weights),
         "data_sha256": dataset.sha256,
+        "good_class": dataset.good_class,
         "parts_sha256": digest.hexdigest(),
         "surroundings": {
             **{name: here[name] for name in ("torch_build", "torch_threads", "accelerator")},

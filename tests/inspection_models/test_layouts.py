@@ -6,12 +6,13 @@ import hashlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from inspection_models.data import DatasetError, Sample, load_dataset
+from inspection_models.data import Box, DatasetError, Polygon, RunLengths, Sample, load_dataset, twins
 from inspection_models.data.dataset import make_dataset
-from tests.inspection_models.data_files import image_folder, magnetic_tile, neu_det, real_data, write_image
+from tests.inspection_models.data_files import image_folder, magnetic_tile, neu_det, real_data, write_image, write_mask
 
 TILES = {
     "Free": ["exp1_num_100", "exp2_num_112", "exp6_num_300", "exp1_num_501"],
@@ -171,12 +172,49 @@ def test_several_classes_of_an_image_are_counted_and_told_apart() -> None:
     assert dataset.multi_label
     assert not make_dataset(root, [two, replace(one, also=())], "csv").multi_label
     assert dataset.notes == ("read in a hurry",)
-    lines = "1.png\0001\0crack\0stain\n2.png\0002\0good\0\0test\n"
-    assert dataset.sha256 == hashlib.sha256(lines.encode()).hexdigest()
+    lines = [
+        '["1.png", "1", ["crack", "stain"], null, "1", null, [], [], []]\n',
+        '["2.png", "2", ["good"], "test", "2", null, [], [], []]\n',
+    ]
+    assert dataset.sha256 == hashlib.sha256("".join(lines).encode()).hexdigest()
     with pytest.raises(DatasetError, match=r"1\.png is labelled 'good' and 'crack' at once"):
         make_dataset(root, [replace(one, also=("good",)), two], "csv")
     with pytest.raises(DatasetError, match="but labelled 'crack' and 'stain' and 'good'; remove"):
         make_dataset(root, [one, replace(two, sha256="1")], "csv")
+    for name in ("", " "):
+        with pytest.raises(DatasetError, match=r"1\.png has a class without a name"):
+            make_dataset(root, [replace(one, also=(name,)), two], "csv")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"group": "2"},
+        {"also": ("stain",)},
+        {"part": "train"},
+        {"mask_sha256": "3"},
+        {"boxes": (Box("crack", 1, 2, 3, 4),)},
+        {"polygons": (Polygon("crack", ((0.0, 0.0), (1.5, 0.0), (1.0, 2.0))),)},
+        {"runs": (RunLengths("crack", (2, 2), (1, 3)),)},
+    ],
+)
+def test_the_data_hash_covers_all_that_a_training_follows_from(change: dict[str, Any]) -> None:
+    root = Path("root")
+    one, two = Sample(root / "1.png", "crack", "1", "1"), Sample(root / "2.png", "good", "2", "2")
+    plain = make_dataset(root, [one, two], "csv").sha256
+    assert make_dataset(root, [replace(one, **change), two], "csv").sha256 != plain
+
+
+def test_the_data_hash_covers_the_mask_and_the_twins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image_folder(tmp_path, {"good": 3, "pit": 3})
+    write_mask(tmp_path / "masks" / "pit" / "000.png")
+    before = load_dataset(tmp_path)
+    assert before.sha256 == load_dataset(tmp_path).sha256
+    with monkeypatch.context() as patch:
+        patch.setattr(twins, "twin_pairs", lambda _thumbnails: [(0, 1)])
+        assert load_dataset(tmp_path).sha256 != before.sha256
+    write_mask(tmp_path / "masks" / "pit" / "000.png", value=7)
+    assert load_dataset(tmp_path).sha256 != before.sha256
 
 
 @pytest.mark.parametrize("name", ["good", "OK", "free", "Normal", "defect-free", "no_defect", "MT_Free", "ok_front"])
@@ -198,7 +236,10 @@ def test_the_data_hash_follows_content_place_and_label_only(tmp_path: Path) -> N
     one = load_dataset(image_folder(tmp_path / "one", {"good": 2, "pit": 2}))
     other = load_dataset(image_folder(tmp_path / "other", {"good": 2, "pit": 2}))
     assert one.sha256 == other.sha256
-    lines = [f"{s.label}/{s.path.name}\0{s.sha256}\0{s.label}\n" for s in one.samples]
+    lines = [
+        f'["{s.label}/{s.path.name}", "{s.sha256}", ["{s.label}"], null, "{s.sha256}", null, [], [], []]\n'
+        for s in one.samples
+    ]
     assert one.sha256 == hashlib.sha256("".join(lines).encode()).hexdigest()
     (tmp_path / "other" / "pit" / "000.png").rename(tmp_path / "other" / "pit" / "009.png")
     assert load_dataset(tmp_path / "other").sha256 != one.sha256

@@ -125,6 +125,8 @@ def test_another_request_or_other_data_is_refused_with_what_differs_and_restart_
         train(replace(request, learning_rate=2e-3))
     with pytest.raises(TrainingError, match=r"request\.epochs was 3 and is 1"):
         train(replace(request, epochs=1))
+    with pytest.raises(TrainingError, match="good_class was 'good' and is None"):
+        train(replace(request, good_class=""))
     other = marked_shades(tmp_path / "other")
     (other / "images" / "good" / "0.png").write_bytes((other / "images" / "good" / "1.png").read_bytes())
     with pytest.raises(TrainingError, match="data_sha256 was"):
