@@ -19,7 +19,7 @@ from inspection_models.data.reading import Findings, Reading
 from inspection_models.data.shapes import box_between, counts_of_coco, points_within
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
     from pathlib import Path
 
     from inspection_models.data.dataset import Box
@@ -88,9 +88,9 @@ def _read_file(findings: Findings, path: Path, content: dict[str, Any], part: st
     marks: dict[Any, _Marks] = defaultdict(_Marks)
     for number, entry in enumerate(content["annotations"], 1):
         where = f"{path} annotation {number}"
-        if not isinstance(entry, dict) or entry.get("image_id") not in known:
+        if not isinstance(entry, dict) or not _is_one_of(entry.get("image_id"), known):
             findings.problems.add(f"{where}: there is no image of its image_id; add the image or remove it")
-        elif entry.get("category_id") not in categories:
+        elif not _is_one_of(entry.get("category_id"), categories):
             findings.problems.add(f"{where}: there is no category {entry.get('category_id')!r}; add it to categories")
         elif entry["image_id"] in images:
             try:
@@ -120,6 +120,9 @@ def _images(
         if not isinstance(entry, dict) or not isinstance(entry.get("file_name"), str) or "id" not in entry:
             findings.problems.add(f"{where}: it has no id or no file_name; export the file again")
             continue
+        if not isinstance(entry["id"], int | str):
+            findings.problems.add(f"{where}: its id {entry['id']!r} is no number and no text; export the file again")
+            continue
         if entry["id"] in known:
             findings.problems.add(f"{where}: its id {entry['id']!r} is that of an earlier image; correct it")
             continue
@@ -139,10 +142,14 @@ def _images(
     return images, known
 
 
+def _is_one_of(key: Any, known: Container[Any]) -> bool:
+    return isinstance(key, int | str) and key in known
+
+
 def _categories(findings: Findings, path: Path, entries: Iterable[Any]) -> dict[Any, str]:
     categories: dict[Any, str] = {}
     for number, entry in enumerate(entries, 1):
-        if isinstance(entry, dict) and isinstance(entry.get("name"), str) and "id" in entry:
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str) and isinstance(entry.get("id"), int | str):
             categories[entry["id"]] = entry["name"]
         else:
             findings.problems.add(f"{path} category {number}: it has no id or no name; export the file again")

@@ -1,6 +1,7 @@
 """Layout `label-studio`: an export of Label Studio, JSON or JSON-MIN, with its photographs anywhere beneath the root.
 
-An image's classes are its choices or, where there are none, the labels of its regions; submitted without either it is
+An image's classes are its choices (of several controls of choices the one named like classes; those about a single
+region are left out) or, where there are none, the labels of its regions; submitted without either it is
 good. Rectangles, polygons, ellipses and brush strokes become marks. Of several annotations of a task the ground truth
 counts, else the last one submitted. Tasks without an annotation, and cancelled ones, are left out and counted.
 """
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from inspection_models.data.dataset import GOOD, Box, Polygon, RunLengths
+from inspection_models.data.dataset import GOOD, Box, Polygon, RunLengths, is_good_name
 from inspection_models.data.files import files_with, images_below
 from inspection_models.data.json_files import JsonError, load_json
 from inspection_models.data.label_studio_regions import Region, draw, label_of
@@ -34,10 +35,11 @@ _CHOICE_WORDS = ("choice", "class", "label", "verdict", "defect")
 
 @dataclass
 class _Task:
-    """A task as both formats give it: what it names as image, its choices and its regions."""
+    """A task as both formats give it: what it names as image, its choices, also by their controls, and its regions."""
 
     where: str
     image: str
+    controls: dict[str, list[str]] = field(default_factory=dict)
     choices: list[str] = field(default_factory=list)
     regions: list[Region] = field(default_factory=list)
 
@@ -141,7 +143,8 @@ def _is_min(content: Any) -> bool:
     return any("annotation_id" in entry and "annotator" in entry for entry in _entries(content))
 
 
-def _full_tasks(findings: Findings, path: Path, content: list[Any], kinds: Counter[str]) -> Iterator[_Task]:
+def _full_tasks(findings: Findings, path: Path, content: list[Any], kinds: Counter[str]) -> list[_Task]:
+    tasks: list[_Task] = []
     unlabelled = several = 0
     for number, entry in enumerate(content, 1):
         where = f"{path} task {entry.get('id', number) if isinstance(entry, dict) else number}"
@@ -162,20 +165,50 @@ def _full_tasks(findings: Findings, path: Path, content: list[Any], kinds: Count
             findings.problems.add(f"{where}: its data names no image; export the project again")
             continue
         task = _Task(where, image)
-        for result in results:
-            value = result.get("value")
-            value = value if isinstance(value, dict) else {}
-            if result.get("type") == "choices":
-                task.choices += [str(choice) for choice in value.get("choices") or ()]
-            elif region := Region.of(value, result):
-                task.regions.append(region)
-            else:
-                kinds[str(result.get("type"))] += 1
-        yield task
+        _take(task, results, kinds)
+        tasks.append(task)
+    control = _control(findings, path, {name for task in tasks for name in task.controls})
+    for task in tasks:
+        task.choices = task.controls.get(control, [])
     if unlabelled:
         findings.note(f"{unlabelled} tasks without a submitted annotation are left out")
     if several:
         findings.note(f"{several} tasks have several annotations; the ground truth or the last one counts")
+    return tasks
+
+
+def _take(task: _Task, results: list[dict[str, Any]], kinds: Counter[str]) -> None:
+    """Put the results of an annotation into its task; what is neither a choice nor an area is counted."""
+    areas = {str(result["id"]) for result in results if "id" in result and result.get("type") != "choices"}
+    for result in results:
+        value = result.get("value")
+        value = value if isinstance(value, dict) else {}
+        region = Region.of(value, result)
+        if result.get("type") != "choices":
+            if region:
+                task.regions.append(region)
+            else:
+                kinds[str(result.get("type"))] += 1
+        elif region or str(result.get("id")) in areas:
+            kinds["choices about a single area"] += 1
+        else:
+            choices = task.controls.setdefault(str(result.get("from_name", "")), [])
+            choices += [str(choice) for choice in value.get("choices") or ()]
+
+
+def _control(findings: Findings, path: Path, names: set[str]) -> str:
+    """The control whose choices are the classes: the only one, or the only one that is named like it."""
+    likely = {name for name in names if any(word in name.lower() for word in _CHOICE_WORDS)}
+    if len(names) > 1 and len(likely) != 1:
+        findings.problems.add(
+            f"{path}: any of the controls {', '.join(sorted(names))} could hold the classes; leave only that one in "
+            "the project, or name it `verdict` and the others otherwise, and export it again"
+        )
+    if len(names) > 1 and len(likely) == 1:
+        others = ", ".join(sorted(names - likely))
+        findings.note(f"the choices of {min(likely)} are the classes; those of {others} are left out")
+        return min(likely)
+    return min(names, default="")
 
 
 def _image_of(data: dict[str, Any], results: list[dict[str, Any]]) -> str | None:
@@ -260,5 +293,12 @@ def _add(findings: Findings, task: _Task, path: Path, kinds: Counter[str]) -> No
             polygons.append(mark)
         else:
             runs.append(mark)
+    good = next((choice for choice in task.choices if is_good_name(choice)), None)
+    if good and (against := sorted(drawn - {good})):
+        findings.problems.add(
+            f"{task.where}: it is said to be {good!r}, but {', '.join(against)} is drawn in it; correct one of the two "
+            "and export the project again"
+        )
+        return
     labels: Iterable[str] = task.choices or drawn or {GOOD}
     findings.add(path, labels, boxes=boxes, polygons=polygons, runs=runs)

@@ -87,6 +87,8 @@ def read(root: Path) -> Reading:
             labels = {box.label for box in boxes} | {polygon.label for polygon in polygons} or {good}
             findings.add(image, labels, part=source.part, boxes=boxes, polygons=polygons)
     findings.use(*used)
+    # Also of parts without images, whose labels would be forgotten without a word.
+    label_folders.update(_label_folders(root))
     for folder in sorted(label_folders):
         for path in files_with(folder, ".txt") if folder.is_dir() else []:
             if path not in used and path.name.lower() not in _NAMES and not _is_list(findings, path):
@@ -148,7 +150,8 @@ def _names(findings: Findings, configuration: dict[str, Any]) -> dict[int, str]:
     except TableError as error:
         findings.problems.add(str(error))
         return {}
-    return dict(enumerate(line.strip() for line in lines if line.strip()))
+    # A class's number is that of its line: an empty one in between is a class without a name.
+    return {number: line.strip() for number, line in enumerate(lines) if line.strip()}
 
 
 def _sources(findings: Findings, configuration: dict[str, Any]) -> Iterator[_Source]:

@@ -239,6 +239,10 @@ def test_coco_beside_its_images_in_a_folder_for_each_part(tmp_path: Path) -> Non
         (lambda c: c["images"][0].update(file_name="../z.png"), "image 1: '../z.png' leads out"),
         (lambda c: c["images"][0].update(width=12, height=16), "image 1: 'a.png' is said to have 12 x 16 pixels"),
         (lambda c: c["images"][0].pop("id"), "image 1: it has no id"),
+        (lambda c: c["images"][0].update(id=[1]), "image 1: its id [1] is no number and no text"),
+        (lambda c: c["annotations"][0].update(image_id=["a"]), "annotation 1: there is no image"),
+        (lambda c: c["annotations"][1].update(category_id=[7]), "annotation 2: there is no category [7]"),
+        (lambda c: c["categories"][0].update(id=[7]), "category 1: it has no id or no name"),
         (lambda c: c["annotations"][0].update(image_id="q"), "annotation 1: there is no image"),
         (lambda c: c["annotations"][1].update(category_id=77), "annotation 2: there is no category 77"),
         (lambda c: c["annotations"][0].update(bbox=[1, 1, 99, 2]), "annotation 1: the box (1, 1, 100, 3) does not"),
@@ -325,6 +329,21 @@ def test_yolo_with_names_beside_the_labels_and_with_lists(tmp_path: Path) -> Non
         (("crack",), "train"),
         (("good",), "validation"),
     ]
+
+
+def test_an_empty_line_among_the_names_of_yolo_moves_no_class(tmp_path: Path) -> None:
+    images(tmp_path, "images/a.png images/b.png")
+    write_text(tmp_path / "labels" / "a.txt", "2 0.5 0.5 1 1\n")
+    write_text(tmp_path / "classes.txt", "crack\n\nstain\n\n")
+    assert labels(load_dataset(tmp_path)) == {"images/a.png": ("stain",), "images/b.png": ("good",)}
+    write_text(tmp_path / "labels" / "b.txt", "1 0.5 0.5 1 1\n")
+    assert "b.txt line 1: there is no class number 1" in problems(tmp_path)
+
+
+def test_labels_of_yolo_in_a_part_without_images_are_told_of(tmp_path: Path) -> None:
+    write_text(yolo(tmp_path) / "data.yaml", YAML_LISTS)
+    write_text(tmp_path / "labels" / "test" / "e.txt", "0 0.5 0.5 0.1 0.1\n")
+    assert f"{Path('labels/test/e.txt')} has no image of the same stem" in problems(tmp_path)
 
 
 def test_yolo_in_a_folder_for_each_part(tmp_path: Path) -> None:
@@ -514,6 +533,53 @@ def test_of_several_annotations_the_ground_truth_or_the_last_counts(tmp_path: Pa
     dataset = load_dataset(tmp_path)
     assert labels(dataset) == {"a.png": ("crack",), "b.png": ("pit",)}
     assert any("2 tasks have several annotations" in note for note in dataset.notes)
+
+
+def chosen(control: str, choice: str, **more: Any) -> dict[str, Any]:
+    return {**result("choices", {"choices": [choice]}), "from_name": control, **more}
+
+
+def test_of_several_controls_of_choices_that_of_the_classes_counts(tmp_path: Path) -> None:
+    images(tmp_path, "a.png b.png")
+    rectangle = {"x": 25, "y": 25, "width": 50, "height": 50, "rotation": 0, "rectanglelabels": ["scratch"]}
+    content = [
+        task(1, "a.png", [chosen("verdict", "scratch"), chosen("lighting", "dark")]),
+        task(2, "b.png", [chosen("lighting", "dark"), result("rectanglelabels", rectangle)]),
+    ]
+    write_text(tmp_path / "export.json", json.dumps([*content, task(3, "c.png", [])]))
+    write_image(tmp_path / "c.png", 7)
+    dataset = load_dataset(tmp_path)
+    assert labels(dataset) == {"a.png": ("scratch",), "b.png": ("scratch",), "c.png": ("good",)}
+    assert any("the choices of verdict are the classes; those of lighting are left out" in n for n in dataset.notes)
+    for name in ("colour", "defect"):
+        results = content[0]["annotations"][0]["result"]
+        results[0]["from_name"], results[1]["from_name"] = name, "verdict" if name == "defect" else "lighting"
+        write_text(tmp_path / "export.json", json.dumps(content))
+        assert f"any of the controls {name}, lighting" in problems(tmp_path)
+
+
+def test_choices_about_a_region_are_no_classes_of_the_image(tmp_path: Path) -> None:
+    images(tmp_path, "a.png b.png")
+    rectangle = {"x": 25, "y": 25, "width": 50, "height": 50, "rotation": 0}
+    results = [
+        {**result("rectanglelabels", {**rectangle, "rectanglelabels": ["pit"]}), "id": "r1"},
+        chosen("depth", "deep", id="r1"),
+        chosen("verdict", "pit", id="c1"),
+        result("choices", {**rectangle, "choices": ["shiny"]}),
+    ]
+    write_text(tmp_path / "export.json", json.dumps([task(1, "a.png", results), task(2, "b.png", [])]))
+    dataset = load_dataset(tmp_path)
+    assert labels(dataset) == {"a.png": ("pit",), "b.png": ("good",)}
+    assert any("2 of choices about a single area" in note for note in dataset.notes)
+
+
+def test_a_mark_in_an_image_said_to_be_good_is_a_contradiction(tmp_path: Path) -> None:
+    images(tmp_path, "a.png b.png")
+    rectangle = {"x": 25, "y": 25, "width": 50, "height": 50, "rotation": 0, "rectanglelabels": ["scratch"]}
+    results = [chosen("verdict", "OK"), result("rectanglelabels", rectangle)]
+    content = [task(1, "a.png", results), task(2, "b.png", [chosen("verdict", "scratch")])]
+    write_text(tmp_path / "export.json", json.dumps(content))
+    assert "task 1: it is said to be 'OK', but scratch is drawn in it" in problems(tmp_path)
 
 
 def test_the_short_export_of_label_studio(tmp_path: Path) -> None:
