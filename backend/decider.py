@@ -74,6 +74,7 @@ class Decider:
 
     def _new_decision(self, explained: ExplainedImage, started: datetime, finished: datetime) -> NewDecision:
         image, prediction = explained.image, explained.prediction
+        familiarity = self._pipeline.classifier.card.familiarity
         height, width = image.pixels.shape[:2]
         return NewDecision(
             image_sha256=image.sha256,
@@ -95,6 +96,8 @@ class Decider:
             is_defect=prediction.is_defect,
             verdict=prediction.verdict,
             labels=prediction.labels,
+            distance=prediction.distance,
+            unlike_from=None if familiarity is None else familiarity.line,
             masks_scored=explained.masks_scored,
             regions=[
                 decision_regions.to_record(region, one.label, one.probability)

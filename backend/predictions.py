@@ -187,6 +187,7 @@ def _verdict(decision: Decision, good_class: str | None, model_version: str) -> 
         model_version=model_version,
         also=_with_probabilities(decision, decision.labels[1:]),
         doubt=doubt,
+        is_unlike=decision.is_unlike,
     )
 
 

@@ -240,13 +240,15 @@ class NewDecision:
         is_defect: whether the predicted class is another than the good one.
         verdict: "review" where the model does not decide alone; then `predicted_class` is what it finds most probable.
         labels: the decided classes, the predicted one among them; several where a model can decide several.
+        distance: of the image from what the model was trained on, 0 to 2; None where the model does not measure it.
+        unlike_from: a distance above this line goes for review, whatever the scores; None where the model has none.
         regions: of all explained classes, in the image's pixels.
         timings_ms: milliseconds by step.
         explanations: by rank.
 
     Raises:
-        ValueError: the logits are no whole number of float32, or not one a class; verdict, labels and predicted class
-            contradict each other.
+        ValueError: the logits are no whole number of float32, or not one a class; verdict, labels, predicted class
+            and distance contradict each other.
     """
 
     image_sha256: str
@@ -271,6 +273,8 @@ class NewDecision:
     started_at: datetime
     finished_at: datetime
     explanations: tuple[Explanation, ...] = ()
+    distance: float | None = None
+    unlike_from: float | None = None
 
     def __post_init__(self) -> None:
         if len(self.logits) != 4 * len(self.scores):
@@ -279,6 +283,13 @@ class NewDecision:
             raise ValueError(f"the verdict {self.verdict!r} contradicts the class {self.predicted_class!r}")
         if self.verdict != "review" and self.predicted_class not in self.labels:
             raise ValueError(f"the decided classes {list(self.labels)} lack {self.predicted_class!r}")
+        if self.verdict != "review" and self.is_unlike:
+            raise ValueError(f"the distance {self.distance} is above {self.unlike_from}, so the verdict is 'review'")
+
+    @property
+    def is_unlike(self) -> bool:
+        """Whether the image is unlike all that the model was trained on."""
+        return self.distance is not None and self.unlike_from is not None and self.distance > self.unlike_from
 
     @property
     def key(self) -> str:

@@ -161,6 +161,8 @@ class DecisionRow(Base):
         CheckConstraint("started_at <= finished_at", name="times_in_order"),
         _is_one_of("verdict", VERDICTS),
         CheckConstraint("verdict = 'review' OR (verdict = 'defect') = is_defect", name="verdict_fits"),
+        CheckConstraint("distance >= 0 AND distance <= 2", name="distance_range"),
+        CheckConstraint("verdict = 'review' OR distance <= unlike_from", name="unlike_for_review"),
         Index(None, "image_sha256"),
         Index(None, "model_version_id", "finished_at"),
         Index(None, "finished_at"),
@@ -195,6 +197,8 @@ class DecisionRow(Base):
     # Defaults, as a column can only be added to recorded rows with one. What states no verdict is left to a person.
     verdict: Mapped[str] = mapped_column(String(16), server_default="review")
     labels: Mapped[Any] = mapped_column(CanonicalJson, server_default="[]")
+    distance: Mapped[float | None] = mapped_column(Double)
+    unlike_from: Mapped[float | None] = mapped_column(Double)
 
 
 class AttributionMapRow(Base):

@@ -59,7 +59,8 @@ class ExplainedVerdict:
     """What is to be shown of one decision. `probability` is that of `label`, 0..1; `image_size` is (height, width).
 
     `also`: further decided classes with their probabilities, the most probable first; `doubt`: for a decision that is
-    left to the inspector, the classes that compete with their probabilities, the most probable first; else empty.
+    left to the inspector, the classes that compete with their probabilities, the most probable first; else empty;
+    `is_unlike`: whether it is left to them as the image is unlike what the model was trained on.
     """
 
     label: str
@@ -70,6 +71,7 @@ class ExplainedVerdict:
     model_version: str
     also: tuple[tuple[str, float], ...] = ()
     doubt: tuple[tuple[str, float], ...] = ()
+    is_unlike: bool = False
 
 
 def to_prediction(verdict: ExplainedVerdict, binding: Binding) -> dict[str, Any]:
@@ -177,7 +179,8 @@ def _sentence(region: ExplainedRegion, verdict: ExplainedVerdict) -> str:
         f"{warning}{region.label}: {share} of the evidence, {_DRAWN[region.drawn_by]}, probability {region.score:.2f}"
     ]
     if verdict.doubt:
-        told.append(f"left to you, as the model is not sure: {_figures(verdict.doubt)}")
+        reason = "the image is unlike what the model was trained on" if verdict.is_unlike else "the model is not sure"
+        told.append(f"left to you, as {reason}: {_figures(verdict.doubt)}")
     elif verdict.also:
         told.append(f"decided: {_figures(((verdict.label, verdict.probability), *verdict.also))}")
     return f"{'; '.join(told)}, decision {verdict.decision_id}"

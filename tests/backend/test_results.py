@@ -247,3 +247,21 @@ def test_what_is_left_to_the_inspector_ticks_nothing_and_comes_first(xml: str) -
     assert prediction["score"] == 0.0
     assert "left to you, as the model is not sure: good 0.70, pit 0.20" in prediction["result"][0]["meta"]["text"][0]
     assert validate(prediction, config) == ()
+
+
+def test_an_image_unlike_all_others_is_said_to_be_so() -> None:
+    config = parse(XML)
+    strange = ExplainedVerdict(
+        "pit",
+        1.0,
+        DECISION,
+        (HEIGHT, WIDTH),
+        (region("pit"),),
+        "v1",
+        doubt=(("pit", 1.0), ("good", 0.0)),
+        is_unlike=True,
+    )
+    [item] = to_prediction(strange, bind(config, CLASSES, "good"))["result"]
+    told = item["meta"]["text"][0]
+    assert "left to you, as the image is unlike what the model was trained on: pit 1.00, good 0.00" in told
+    assert "not sure" not in told

@@ -107,6 +107,8 @@ def decision(image: str = "image", **changes: Any) -> NewDecision:
         "is_defect": True,
         "verdict": "defect",
         "labels": ("scratch",),
+        "distance": 0.11999999731779099,
+        "unlike_from": 0.25,
         "masks_scored": 34,
         "regions": [{"polygon": [[1.5, 2.25], [10.5, 2.25], [6.0, 9.75]], "evidence": 0.8, "label": "scratch"}],
         "timings_ms": {"decode": 3.5, "classify": 20.25, "attribute": 900.125},

@@ -15,9 +15,10 @@ from sqlalchemy import text
 
 from db import decisions, model_versions
 from db.engine import Database
-from db.errors import UnknownModelVersionError
+from db.errors import InvalidRecordError, UnknownModelVersionError
 from db.keys import canonical_sha256
 from db.records import Decision, NewDecision, Recorded, VisualizationMap
+from db.schema import DecisionRow
 from tests.db import samples, workers
 
 
@@ -105,6 +106,32 @@ def test_a_decision_is_found_by_key_and_by_image(database: Database) -> None:
         assert [d.decision_id for d in decisions.find_by_image(session, new.image_sha256)] == ids[:2]
         assert decisions.find(session, uuid4()) is None
         assert decisions.find_by_key(session, "0" * 64) is None
+
+
+@pytest.mark.parametrize(
+    ("distance", "line", "is_unlike"), [(0.3, 0.25, True), (0.25, 0.25, False), (0.1, None, False)]
+)
+def test_how_far_an_image_is_from_the_known_ones_comes_back(
+    database: Database, distance: float, line: float | None, is_unlike: bool
+) -> None:
+    new = samples.decision(distance=distance, unlike_from=line, verdict="review")
+    found = find(database, record(database, new))
+    assert (found.distance, found.unlike_from, found.is_unlike) == (distance, line, is_unlike)
+
+
+def test_what_is_unlike_is_for_review(database: Database) -> None:
+    with pytest.raises(ValueError, match=r"above 0\.25, so the verdict is 'review'"):
+        samples.decision(distance=0.3, unlike_from=0.25)
+    columns = decisions._columns
+    for changes, constraint in (
+        ({"distance": 0.3, "unlike_from": 0.25}, "unlike_for_review"),
+        ({"distance": -0.1}, "distance_range"),
+        ({"distance": 2.5}, "distance_range"),
+    ):
+        with pytest.raises(InvalidRecordError, match=f"ck_decision_{constraint}"), database.write() as session:
+            new = samples.decision()
+            session.add(DecisionRow(**columns(session, uuid4(), new.key, new) | changes))
+            session.flush()
 
 
 def test_an_unregistered_model_is_refused(database: Database) -> None:

@@ -103,6 +103,7 @@ def test_what_was_recorded_stays_and_gets_its_verdict_by_rule(filled: Database, 
     new = content(filled, "decision")
     assert new["verdict"] == ["good", "defect", "defect", "defect"]
     assert new["labels"] == [canonical_json([name]) for name in CLASSES]
+    assert (new["distance"], new["unlike_from"]) == ([None] * 4, [None] * 4)
     assert content(filled, "review")["labels_final"] == [None]
     assert check(filled).problems == ()
     filled.close()
@@ -116,6 +117,7 @@ def test_the_repositories_read_what_an_earlier_program_recorded(filled: Database
         made = reviews.find(session, identifier(30))
     assert found is not None and sent is not None and made is not None
     assert (found.verdict, found.labels, found.predicted_class) == ("defect", (CLASSES[2],), CLASSES[2])
+    assert (found.distance, found.unlike_from, found.is_unlike) == (None, None, False)
     assert (made.outcome, made.labels_final, made.decision_id) == ("accepted", None, sent.decision_id)
     with filled.write() as session:
         reviews.record(session, samples.review(annotation_id=2, outcome="decided", decision_id=found.decision_id))

@@ -1,6 +1,7 @@
 """Which model version is in use where, as events; and decisions that may be left to a person, or name several classes.
 
-Decisions recorded before are upgraded by rule: a defect or good part was decided as such, for the one class named.
+Decisions recorded before are upgraded by rule: a defect or good part was decided as such, for the one class named. How
+far their images were from what the model was trained on is not known.
 """
 
 from __future__ import annotations
@@ -118,6 +119,15 @@ def _upgrade_decisions() -> None:
         "CONSTRAINT ck_decision_verdict_fits CHECK (verdict = 'review' OR (verdict = 'defect') = is_defect)"
     )
     op.execute("ALTER TABLE decision ADD COLUMN labels TEXT DEFAULT '[]' NOT NULL")
+    double = sa.Double().compile(dialect=op.get_bind().dialect)
+    op.execute(
+        f"ALTER TABLE decision ADD COLUMN distance {double} "
+        "CONSTRAINT ck_decision_distance_range CHECK (distance >= 0 AND distance <= 2)"
+    )
+    op.execute(
+        f"ALTER TABLE decision ADD COLUMN unlike_from {double} CONSTRAINT ck_decision_unlike_for_review "
+        "CHECK (verdict = 'review' OR distance <= unlike_from)"
+    )
     _allow_change("decision")
     op.execute("UPDATE decision SET verdict = CASE WHEN is_defect THEN 'defect' ELSE 'good' END")
     decision = sa.table("decision", sa.column("predicted_class"), sa.column("labels"))
