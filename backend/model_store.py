@@ -38,7 +38,7 @@ class ModelStore:
         """Copy a model directory, whole or not at all; where it is kept already, file for file, nothing is done.
 
         Raises:
-            ModelError: the directory is no model, or its weights are not those its card was written for.
+            ModelError: the directory is no model, or a file beside its card is not what the card says.
             OSError: it cannot be read or copied.
         """
         card = read_card(source / CARD_FILE)
@@ -94,17 +94,36 @@ class ModelStore:
 
 
 def damage(directory: Path, fingerprint: str) -> str | None:
-    """What keeps a directory from being the version of this fingerprint; None where its card and weights are right."""
+    """What keeps a directory from being the version of this fingerprint; None where card and all it names are right."""
     try:
         card = read_card(directory / CARD_FILE)
         if card.fingerprint != fingerprint:
             return f"{directory} holds another model by now, {card.name} {card.version}"
-        digest = hashlib.sha256((directory / WEIGHTS_FILE).read_bytes()).hexdigest()
     except ModelError as error:
         return str(error)
+    return next(filter(None, (_harm(directory / name, digest) for name, digest in _hashes(card).items())), None)
+
+
+def _hashes(card: ModelCard) -> dict[str, str]:
+    """The sha256 that a card states of each file beside it."""
+    stated = {WEIGHTS_FILE: card.weights_sha256}
+    if card.regions.head is not None:
+        from inspection_models.region_head import HEAD_FILE  # noqa: PLC0415 - brings torch in
+
+        stated[HEAD_FILE] = card.regions.head.weights_sha256
+    if card.familiarity is not None:
+        from inspection_models.familiarity import FAMILIAR_FILE  # noqa: PLC0415 - brings torch in
+
+        stated[FAMILIAR_FILE] = card.familiarity.sha256
+    return stated
+
+
+def _harm(file: Path, stated: str) -> str | None:
+    try:
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
-        return f"{directory / WEIGHTS_FILE}: cannot be read ({error.strerror or error})"
-    return None if digest == card.weights_sha256 else f"{directory / WEIGHTS_FILE}: was changed or damaged"
+        return f"{file}: cannot be read ({error.strerror or error})"
+    return None if digest == stated else f"{file}: was changed or damaged"
 
 
 def _holds(directory: Path, source: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import shutil
@@ -11,7 +12,11 @@ from pathlib import Path
 import pytest
 
 from backend.model_store import ModelStore, damage
+from inspection_models.decision_lines import FamiliaritySettings
+from inspection_models.familiarity import FAMILIAR_FILE
 from inspection_models.model_card import CARD_FILE, WEIGHTS_FILE, ModelError, read_card
+from inspection_models.region_head import HEAD_FILE
+from inspection_models.region_settings import RegionDrawing, RegionHeadSettings
 from tests.backend import desks
 
 
@@ -69,6 +74,30 @@ def test_a_damaged_source_is_refused_and_leaves_nothing(
     with pytest.raises(ModelError, match=file.name):
         store.keep(source)
     assert not store.folder.exists() or list(store.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [HEAD_FILE, FAMILIAR_FILE])
+@pytest.mark.parametrize("harm", ["changed", "gone"])
+def test_every_file_that_the_card_names_is_looked_at(
+    model: Path, store: ModelStore, tmp_path: Path, name: str, harm: str
+) -> None:
+    source, content = Path(shutil.copytree(model, tmp_path / "source")), b"learned"
+    digest = hashlib.sha256(content).hexdigest()
+    card = read_card(source / CARD_FILE).with_settings(
+        regions=RegionDrawing("learned", RegionHeadSettings(digest)), familiarity=FamiliaritySettings(digest, 0.2, 120)
+    )
+    (source / CARD_FILE).write_text(card.to_json())
+    for file in (HEAD_FILE, FAMILIAR_FILE):
+        (source / file).write_bytes(content)
+    kept = store.keep(source)
+    assert damage(kept, card.fingerprint) is None
+    if harm == "changed":
+        (kept / name).write_bytes(b"LEARNED")
+    else:
+        (kept / name).unlink()
+    assert name in str(damage(kept, card.fingerprint))
+    assert store.locate(card.fingerprint, [str(source)]) == source
+    assert damage(store.keep(source), card.fingerprint) is None
 
 
 def test_a_full_disk_leaves_nothing_half(model: Path, store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
