@@ -170,25 +170,21 @@ class ReviewService:
 def _judged_prediction(
     session: Session, instance: str, task_id: int | None, annotation: Annotation
 ) -> Prediction | None:
-    """What the inspector had before them: the prediction that Label Studio names, by its content, else by its version,
-    else the task's last one before the annotation was made."""
+    """What the inspector had before them: the prediction that Label Studio names, by its content and version, else by
+    one of them, else the task's last one before the annotation was made."""
     if task_id is None:
         return None
     if annotation.prediction is not None:
-        shown = predictions.latest_for_task(
-            session,
-            instance=instance,
-            task_id=task_id,
-            result_sha256=canonical_sha256(annotation.prediction.result),
-        )
-        if shown is not None:
-            return shown
-    if annotation.prediction is not None and annotation.prediction.model_version:
-        shown = predictions.latest_for_task(
-            session, instance=instance, task_id=task_id, model_version=annotation.prediction.model_version
-        )
-        if shown is not None:
-            return shown
+        # Content alone does not tell versions apart: whatever claims nothing has the same.
+        content, version = canonical_sha256(annotation.prediction.result), annotation.prediction.model_version or None
+        for result_sha256, model_version in ((content, version), (content, None), (None, version)):
+            if result_sha256 is None and model_version is None:
+                continue
+            shown = predictions.latest_for_task(
+                session, instance=instance, task_id=task_id, result_sha256=result_sha256, model_version=model_version
+            )
+            if shown is not None:
+                return shown
     return predictions.latest_for_task(session, instance=instance, task_id=task_id, before=annotation.created_at)
 
 

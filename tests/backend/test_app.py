@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
@@ -17,7 +19,11 @@ from backend.app import create_app
 from backend.credentials import WEBHOOK_HEADER
 from backend.desk import Desk
 from db import decisions, failures, jobs, predictions, reviews
-from inspection_models.decision_lines import ReviewLines
+from db.records import NewPrediction
+from inspection_models.classifier import DefectClassifier
+from inspection_models.decision_lines import FamiliaritySettings, ReviewLines
+from inspection_models.familiarity import Familiarity
+from inspection_models.images import decode_image
 from inspection_models.model_card import Thresholds
 from tests.backend import desks
 
@@ -410,6 +416,42 @@ def test_an_untouched_prediction_becomes_an_accepted_review(client: TestClient, 
     assert review.actor_id is not None
     assert review.decision_id is not None
     assert review.model_output_shown is True
+
+
+def test_of_two_versions_that_said_the_same_the_one_shown_is_judged(client: TestClient, desk: Desk) -> None:
+    predict(client, [desks.task(1, "0.png")])
+    with desk.database.write() as session:
+        sent = predictions.latest_for_task(session, instance=desk.settings.label_studio_url, task_id=1)
+        assert sent is not None
+        fields = {name: getattr(sent, name) for name in NewPrediction.__dataclass_fields__}
+        shown, _ = (
+            predictions.record(session, NewPrediction(**fields | {"model_version": name, "result": []}))
+            for name in ("tiny earlier", "tiny later")
+        )
+    send(client, webhook("ANNOTATION_CREATED", {"result": [], "model_version": "tiny earlier"}))
+    wait_for(lambda: reviews_of(desk))
+    assert [review.prediction_id for review in reviews_of(desk)] == [shown.id]
+
+
+def test_what_is_unlike_all_known_images_is_left_to_the_inspector_and_recorded_as_such(
+    tmp_path: Path, model: Path
+) -> None:
+    plain = DefectClassifier.load(model)
+    known = Familiarity.of(np.random.default_rng(0).normal(size=(50, 512)).astype(np.float32))
+    card = plain.card.with_settings(familiarity=FamiliaritySettings(known.sha256, 0.05, 120))
+    DefectClassifier(plain.network, card, familiarity=known).save(tmp_path / "familiar")
+    with desks.image_server({"0.png": desks.png(seed=0)}) as url:
+        desk = desks.open_desk(desks.settings_for(tmp_path / "data", tmp_path / "familiar", url))
+        with TestClient(create_app(desk)) as client:
+            [answer] = predict(client, [desks.task(1, "0.png")])
+            with desk.database.read() as session:
+                [found] = decisions.find_by_image(session, hashlib.sha256(desks.png(seed=0)).hexdigest())
+    assert (found.verdict, found.unlike_from, found.is_unlike) == ("review", 0.05, True)
+    seen = DefectClassifier.load(tmp_path / "familiar").predict([decode_image(desks.png(seed=0)).pixels])[0]
+    assert found.distance == seen.distance
+    assert answer["score"] == 0.0
+    assert {item["type"] for item in answer["result"]} == {"polygonlabels"}
+    assert all("unlike what the model was trained on: crack" in item["meta"]["text"][0] for item in answer["result"])
 
 
 def test_a_moved_corner_is_adjusted_another_class_relabelled_good_rejected(client: TestClient, desk: Desk) -> None:
