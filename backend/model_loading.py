@@ -41,7 +41,9 @@ class ModelPool:
     Args:
         load: loads the model of a fingerprint; called by one thread at a time.
         failed: hears the fingerprint and the reason when a load failed.
-        kept: how many models are held at most; the one unused for longest goes first.
+        needed: the fingerprints of models that stay however long unused, as somebody was last answered with them.
+        kept: how many models are held, unless more are needed; of the others the one unused for longest goes first,
+            once the model that it makes room for is loaded.
         retry_seconds: for so long a load that failed is not tried again.
     """
 
@@ -50,11 +52,13 @@ class ModelPool:
         load: Callable[[str], Decider],
         *,
         failed: Callable[[str, str], None],
+        needed: Callable[[], frozenset[str]] = frozenset,
         kept: int = _KEPT,
         retry_seconds: float = _RETRY_SECONDS,
     ) -> None:
         self._load = load
         self._failed = failed
+        self._needed = needed
         self._kept = kept
         self._retry_seconds = retry_seconds
         self._changed = threading.Condition()
@@ -107,9 +111,6 @@ class ModelPool:
 
     def _load_one(self, fingerprint: str) -> None:
         with self._turn:
-            with self._changed:
-                while len(self._loaded) >= self._kept:
-                    self._loaded.popitem(last=False)
             started = time.perf_counter()
             decider, reason = None, ""
             try:
@@ -124,9 +125,17 @@ class ModelPool:
                 if decider is not None:
                     self._loaded[fingerprint] = decider
                     self._failures.pop(fingerprint, None)
+                    self._make_room(fingerprint)
                 else:
                     self._failures[fingerprint] = (reason, time.monotonic())
                 self._loading.discard(fingerprint)
                 self._changed.notify_all()
         if decider is None and not was_told:
             self._failed(fingerprint, reason)
+
+    def _make_room(self, newest: str) -> None:
+        """Let go of what is over, the one unused for longest first; the caller holds the lock."""
+        stay = self._needed() | {newest}
+        idle = [fingerprint for fingerprint in self._loaded if fingerprint not in stay]
+        for fingerprint in idle[: max(0, len(self._loaded) - self._kept)]:
+            del self._loaded[fingerprint]

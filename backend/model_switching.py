@@ -20,6 +20,8 @@ from inspection_models.model_card import CARD_FILE, read_card
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sqlalchemy.orm import Session
+
     from backend.label_studio.client import LabelStudioClient
     from backend.settings import Settings
     from db.engine import Database
@@ -98,7 +100,8 @@ class ModelSwitching:
                 else switched in the meantime.
             ModelError: the former version cannot be found unharmed.
             LabelStudioError: the projects concerned cannot be looked at.
-            DatabaseError: there is nothing to take back, the former version is retired, or the database is away.
+            DatabaseError: there is nothing to take back, the former version is retired (INSPECTION_MODEL's among them),
+                or the database is away.
         """
         scope = scope_of(self._settings, project_id)
         with self._database.read() as session:
@@ -107,7 +110,8 @@ class ModelSwitching:
         projects, notes = self._fitting_projects(identity, scope)
         with self._database.write() as session:
             event = model_events.take_back(session, scope, actor=actor, note=note)
-            if event.undoes_event_id != standing[-1].model_event_id:
+            still = event.undoes_event_id == standing[-1].model_event_id
+            if not still or self._below(session, standing, scope) != identity:
                 raise SwitchRefusedError(f"the model of {scope} was switched meanwhile; look at it, then try again")
         return Switch(event, identity, projects, (*notes, *self._show(projects)))
 
@@ -121,6 +125,8 @@ class ModelSwitching:
         version = self._registered(model)
         own = own_card(self._settings)
         with self._database.write() as session:
+            # Before anything is read, lest the desk's activation be taken back between the look and the retirement.
+            model_events.take_turns(session)
             desk_has_own = bool(model_events.activations(session, model_events.DESK))
             if own is not None and own.fingerprint == version.fingerprint and not desk_has_own:
                 raise ModelSwitchError(
@@ -173,16 +179,27 @@ class ModelSwitching:
         if not standing:
             raise ModelSwitchError(f"nothing was activated for {scope} that could be taken back")
         with self._database.read() as session:
-            below = standing[-2:-1]
-            if not below and scope != model_events.DESK:
-                below = model_events.activations(session, model_events.DESK)[-1:]
-            before = below[0].model_version_id if below else None
-            version = None if before is None else model_versions.find(session, before)
-        if version is None:
-            # Nothing activated is left, so INSPECTION_MODEL's model answers again.
-            return ModelIdentity.of(read_card(self._settings.resolved_model / CARD_FILE))
-        self._located(version.fingerprint)
-        return ModelIdentity.of(version)
+            identity = self._below(session, standing, scope)
+        self._located(identity.fingerprint)
+        return identity
+
+    def _below(self, session: Session, standing: tuple[ModelEvent, ...], scope: ModelScope) -> ModelIdentity:
+        below = standing[-2:-1]
+        if not below and scope != model_events.DESK:
+            below = model_events.activations(session, model_events.DESK)[-1:]
+        before = below[0].model_version_id if below else None
+        version = None if before is None else model_versions.find(session, before)
+        if version is not None:
+            return ModelIdentity.of(version)
+        # Nothing activated is left, so INSPECTION_MODEL's model answers again.
+        own = read_card(self._settings.resolved_model / CARD_FILE)
+        registered = model_versions.find_by_fingerprint(session, own.fingerprint)
+        if registered is not None and registered.model_version_id in model_events.retired(session):
+            raise ModelSwitchError(
+                f"model {own.name} {own.version}, which INSPECTION_MODEL names and which would be in use for {scope} "
+                "again, is retired; activate another version, or allow its use with `inspection models reinstate`"
+            )
+        return ModelIdentity.of(own)
 
     def _fitting_projects(self, model: ModelIdentity, scope: ModelScope) -> tuple[tuple[int, ...], tuple[str, ...]]:
         """The projects concerned, each of which can say the model's classes, and what it can only half say."""

@@ -13,7 +13,7 @@ from db import failures, model_events, model_locations, model_versions
 from db.errors import DatabaseError
 from db.model_events import DESK
 from db.records import ModelScope, NewFailure
-from inspection_models.model_card import CARD_FILE, ModelCard, read_card
+from inspection_models.model_card import CARD_FILE, ModelCard, ModelError, read_card
 
 if TYPE_CHECKING:
     from backend.decider import Decider
@@ -118,7 +118,7 @@ class ModelsInUse:
         self._database = database
         self._own = own
         self._store = store_of(settings)
-        self._pool = ModelPool(self._load, failed=self._keep_failure)
+        self._pool = ModelPool(self._load, failed=self._keep_failure, needed=self._last_answers)
         self._identities: dict[str, ModelIdentity] = {}
         self._answered_last: dict[ModelScope, str] = {}
         self.last_known = ""
@@ -187,7 +187,7 @@ class ModelsInUse:
         Raises:
             DatabaseError: the database is away.
         """
-        found = [self._pick(scope, wanted) for scope in self._scopes() if (wanted := self._wanted(scope))]
+        found = [self._answers_now(scope, wanted) for scope in self._scopes() if (wanted := self._wanted(scope))]
         return tuple(map(self._identity, dict.fromkeys(found)))
 
     def problems(self) -> tuple[str, ...]:
@@ -209,7 +209,7 @@ class ModelsInUse:
             wanted = self._wanted(scope)
             reason = self._pool.failure(wanted[0]) if wanted else None
             if reason is not None:
-                stands_in = self._pick(scope, wanted)
+                stands_in = self._answers_now(scope, wanted)
                 told = "nothing" if self._pool.failure(stands_in) else self._identity(stands_in).model_version
                 meant = self._identity(wanted[0]).model_version
                 found.append(f"{told} answers for {scope}, as {meant}, which was activated, cannot be used: {reason}")
@@ -233,16 +233,27 @@ class ModelsInUse:
         return activated if is_retired else (*activated, own)
 
     def _pick(self, scope: ModelScope, wanted: tuple[str, ...]) -> str:
-        """The version that answers now: the one in use, or what answers while or because that cannot."""
+        """The version that answers now, and a beginning made with loading what should."""
         self._pool.request(wanted[0])
-        first = next((one for one in wanted if self._pool.failure(one) is None), wanted[0])
-        self._pool.request(first)
+        self._pool.request(self._usable(wanted))
+        return self._answers_now(scope, wanted)
+
+    def _usable(self, wanted: tuple[str, ...]) -> str:
+        return next((one for one in wanted if self._pool.failure(one) is None), wanted[0])
+
+    def _answers_now(self, scope: ModelScope, wanted: tuple[str, ...]) -> str:
+        """The version in use, or what answers while or because that cannot. Nothing is loaded for the question."""
+        first = self._usable(wanted)
         if self._pool.ready(first) is None:
             former = self._answered_last.get(scope)
             # What was retired or taken back meanwhile is not wanted any more, so the new one is waited for.
             if former in wanted and former != first and self._pool.ready(former) is not None:
                 return former
         return first
+
+    def _last_answers(self) -> frozenset[str]:
+        """What answers on where the version in use cannot yet, or cannot any more."""
+        return frozenset(self._answered_last.copy().values())
 
     def _identity(self, fingerprint: str) -> ModelIdentity:
         if fingerprint not in self._identities:
@@ -275,6 +286,11 @@ class ModelsInUse:
         directory = self._store.locate(fingerprint, recorded)
         use_threads(self._settings.threads)
         classifier = DefectClassifier.load(directory, device=self._settings.device)
+        if classifier.version.fingerprint != fingerprint:
+            raise ModelError(
+                f"{directory} was overwritten with {model_version_string(classifier.card)} while it was read; activate "
+                "the version that is wanted"
+            )
         pipeline = DecisionPipeline(classifier, max_pixels=self._settings.max_image_pixels)
         decider = Decider(pipeline, self._database)
         with self._database.write() as session:
@@ -283,14 +299,14 @@ class ModelsInUse:
 
     def _keep_failure(self, fingerprint: str, reason: str) -> None:
         """Remember a model that could not be loaded, once for each reason."""
-        failure = NewFailure(
-            kind="model",
-            reason=f"model {self._identity(fingerprint).model_version} cannot be used: {reason}",
-            detail=fingerprint,
-            instance=self._settings.label_studio_url,
-        )
         try:
+            failure = NewFailure(
+                kind="model",
+                reason=f"model {self._identity(fingerprint).model_version} cannot be used: {reason}",
+                detail=fingerprint,
+                instance=self._settings.label_studio_url,
+            )
             with self._database.write() as session:
                 failures.record(session, failure)
-        except DatabaseError as error:
+        except (DatabaseError, ModelUnavailableError) as error:
             logger.warning("the failure to load model %s was not kept: %s", fingerprint[:12], error)

@@ -37,7 +37,7 @@ def activate(
         UnknownModelVersionError: no such version is registered.
         ModelSwitchError: it is retired.
     """
-    _take_turns(session)
+    take_turns(session)
     _refuse_unusable(session, model_version_id)
     standing = activations(session, scope)
     if standing and standing[-1].model_version_id == model_version_id:
@@ -51,7 +51,7 @@ def take_back(session: Session, scope: ModelScope, *, actor: str, note: str | No
     Raises:
         ModelSwitchError: there is no activation to take back, or what was in use before is retired by now.
     """
-    _take_turns(session)
+    take_turns(session)
     standing = activations(session, scope)
     if not standing:
         raise ModelSwitchError(f"nothing was activated for {scope} that could be taken back")
@@ -68,7 +68,7 @@ def retire(session: Session, model_version_id: UUID, *, actor: str, note: str | 
         UnknownModelVersionError: no such version is registered.
         ModelSwitchError: it is in use.
     """
-    _take_turns(session)
+    take_turns(session)
     _refuse_unknown(session, model_version_id)
     if model_version_id in retired(session):
         return None
@@ -87,7 +87,7 @@ def reinstate(session: Session, model_version_id: UUID, *, actor: str, note: str
     Raises:
         UnknownModelVersionError: no such version is registered.
     """
-    _take_turns(session)
+    take_turns(session)
     _refuse_unknown(session, model_version_id)
     if model_version_id not in retired(session):
         return None
@@ -146,9 +146,14 @@ def history(session: Session) -> tuple[ModelEvent, ...]:
     return _events(session)
 
 
-def latest_number(session: Session) -> int:
-    """The number of the newest event, 0 where there is none: it tells whether anything was switched."""
-    return session.scalar(select(func.max(ModelEventRow.number))) or 0
+def take_turns(session: Session) -> None:
+    """Wait until nobody else is switching; from then to the end of the unit of work what is read here stays so.
+
+    Whatever is switched calls it by itself; a caller that reads before it switches calls it before it reads.
+    """
+    # On SQLite a writing unit of work already holds the one write lock.
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
 
 
 def _stack(events: Iterable[ModelEvent]) -> list[ModelEvent]:
@@ -171,12 +176,6 @@ def _of(scope: ModelScope) -> ColumnElement[bool]:
 def _events(session: Session, *conditions: ColumnElement[bool]) -> tuple[ModelEvent, ...]:
     rows = session.scalars(select(ModelEventRow).where(*conditions).order_by(ModelEventRow.number))
     return tuple(_read(row) for row in rows)
-
-
-def _take_turns(session: Session) -> None:
-    # On SQLite a writing unit of work already holds the one write lock.
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
 
 
 def _refuse_unusable(session: Session, model_version_id: UUID) -> None:
@@ -209,7 +208,7 @@ def _record(
 ) -> ModelEvent:
     row = ModelEventRow(
         model_event_id=new_id(),
-        number=latest_number(session) + 1,
+        number=(session.scalar(select(func.max(ModelEventRow.number))) or 0) + 1,
         kind=kind,
         model_version_id=model_version_id,
         instance=scope.instance,

@@ -116,3 +116,32 @@ def test_a_failure_is_not_tried_again_at_once(loader: Loader) -> None:
     with pytest.raises(ModelUnavailableError, match="no such file"):
         models.wait("a", 30)
     assert loader.loaded == []
+
+
+def test_a_model_that_fails_makes_no_room(loader: Loader) -> None:
+    loader.broken = dict.fromkeys("xyz", "no such file")
+    models = pool(loader, kept=2)
+    models.wait("a", 30)
+    models.wait("b", 30)
+    for name in "xyz":
+        with pytest.raises(ModelUnavailableError):
+            models.wait(name, 30)
+    assert (models.ready("a"), models.ready("b")) == ("model a", "model b")
+
+
+def test_room_is_made_once_the_new_model_is_there(loader: Loader) -> None:
+    models = pool(loader, kept=1)
+    models.wait("a", 30)
+    loader.held.clear()
+    models.request("b")
+    assert models.ready("a") == "model a"
+    loader.held.set()
+    assert models.wait("b", 30) == "model b"
+    assert models.ready("a") is None
+
+
+def test_what_answers_somebody_stays_however_long_unused(loader: Loader) -> None:
+    models = pool(loader, kept=2, needed=lambda: frozenset("ab"))
+    for name in "abcd":
+        models.wait(name, 30)
+    assert [models.ready(name) is not None for name in "abcd"] == [True, True, False, True]

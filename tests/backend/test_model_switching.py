@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from backend.app import create_app
 from backend.desk import Desk
 from backend.label_studio.errors import LabelStudioRefusedError
 from backend.model_loading import ModelUnavailableError
+from backend.model_store import ModelStore
 from backend.model_switching import ModelSwitching, SwitchRefusedError
 from backend.models_in_use import ModelIdentity, store_of, version_in_use
 from db import decisions, failures, model_events, predictions
@@ -228,9 +230,30 @@ def test_more_models_than_are_kept_answer_all_the_same(
         studio.configs[number] = desks.CONFIG
         activate(switching, desks.write_model(tmp_path / str(number), seed=number, favourite="stain"), number)
     activate(switching, models["good"], 2)
+    loaded = []
     for _ in range(2):
         assert [said(client, number) for number in range(1, 6)] == ["crack", "good", "stain", "stain", "stain"]
-    assert len(desk.models._pool._loaded) == 3
+        loaded.append(dict(desk.models._pool._loaded))
+    # Each project is answered again with the model that answered it before, not with one loaded anew.
+    assert len(loaded[0]) == 5
+    assert {name: id(model) for name, model in loaded[0].items()} == {n: id(model) for n, model in loaded[1].items()}
+
+
+def test_which_versions_there_are_is_told_without_loading_them(
+    client: TestClient, desk: Desk, switching: ModelSwitching, models: dict[str, Path], tmp_path: Path, studio: Studio
+) -> None:
+    assert said(client) == "crack"
+    before = set(desk.models._pool._loaded)
+    expected = [version(models["crack"])]
+    for number in range(2, 6):
+        studio.configs[number] = desks.CONFIG
+        model = desks.write_model(tmp_path / str(number), seed=number)
+        activate(switching, model, number)
+        expected.append(version(model))
+    for _ in range(3):
+        assert client.get("/versions", auth=AUTH).json()["versions"] == expected
+        assert client.get("/readyz").json() == {"status": "ready"}
+    assert (set(desk.models._pool._loaded), desk.models._pool._loading) == (before, set())
 
 
 def test_a_model_outlives_the_directory_it_came_from(
@@ -369,6 +392,112 @@ def test_a_retired_version_is_out_of_use(
     assert desk.models.versions() == (ModelIdentity.of(read_card(models["stain"] / CARD_FILE)),)
     assert switching.reinstate(own, actor="bob", note=None)[1] is not None
     assert activate(switching, models["crack"], 1)
+
+
+def test_taking_back_to_a_retired_model_is_refused_and_the_desk_answers_on(
+    client: TestClient, desk: Desk, switching: ModelSwitching, models: dict[str, Path]
+) -> None:
+    assert said(client) == "crack"
+    activate(switching, models["stain"])
+    switching.retire(read_card(models["crack"] / CARD_FILE).fingerprint, actor="ada", note=None)
+    with pytest.raises(ModelSwitchError, match=r"INSPECTION_MODEL names .* desk again, is retired"):
+        switching.take_back(None, actor="ada", note=None)
+    assert said(client) == "stain"
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_project_is_not_given_back_to_a_retired_model_of_the_desk(
+    client: TestClient, desk: Desk, switching: ModelSwitching, models: dict[str, Path], studio: Studio, when: str
+) -> None:
+    assert said(client) == "crack"
+    activate(switching, models["stain"], 1)
+    # While INSPECTION_MODEL named another one, the one it names now could be retired.
+    setting = desk.settings.model_copy(update={"model": models["good"]})
+    other = ModelSwitching(setting, desk.database, studio)  # type: ignore[arg-type]
+    look = studio.project
+
+    def retire() -> None:
+        other.retire(read_card(models["crack"] / CARD_FILE).fingerprint, actor="ada", note=None)
+
+    def retire_meanwhile(number: int) -> dict[str, Any]:
+        retire()
+        return look(number)
+
+    if when == "before":
+        retire()
+    else:
+        studio.project = retire_meanwhile  # type: ignore[method-assign]
+    with pytest.raises(ModelSwitchError, match=r"project 1 .*is retired"):
+        switching.take_back(1, actor="ada", note=None)
+    with desk.database.read() as session:
+        assert [event.kind for event in model_events.history(session)] == ["activated", "retired"]
+    assert said(client) == "stain"
+
+
+@pytest.mark.parametrize("desk", ["postgresql"], indirect=True)
+def test_the_desk_cannot_be_given_back_to_a_model_while_that_is_being_retired(
+    client: TestClient, desk: Desk, switching: ModelSwitching, models: dict[str, Path]
+) -> None:
+    assert said(client) == "crack"
+    activate(switching, models["stain"])
+    refused: list[Exception] = []
+
+    def retire() -> None:
+        try:
+            switching.retire(read_card(models["crack"] / CARD_FILE).fingerprint, actor="ada", note=None)
+        except ModelSwitchError as error:
+            refused.append(error)
+
+    def waits() -> bool:
+        with desk.database.read() as session:
+            asked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            return bool(session.scalar(text(asked)))
+
+    with desk.database.write() as session:
+        model_events.take_back(session, model_events.DESK, actor="bob")
+        thread = threading.Thread(target=retire)
+        thread.start()
+        wait_for(waits)
+    thread.join(60)
+    assert [str(error) for error in refused if "INSPECTION_MODEL names it" in str(error)]
+    assert said(client) == "crack"
+
+
+def test_a_directory_overwritten_while_it_is_read_answers_under_no_other_name(
+    desk: Desk, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Path(shutil.copytree(models["crack"], tmp_path / "own"))
+    locate = ModelStore.locate
+
+    def locate_before_it_is_overwritten(store: ModelStore, fingerprint: str, recorded: Sequence[str]) -> Path:
+        found = locate(store, fingerprint, recorded)
+        shutil.copytree(models["stain"], found, dirs_exist_ok=True)
+        return found
+
+    monkeypatch.setattr(ModelStore, "locate", locate_before_it_is_overwritten)
+    opened = desks.open_desk(desk.settings.model_copy(update={"model": own}))
+    told = re.escape(f"{own} was overwritten with {version(models['stain'])}")
+    with pytest.raises(ModelUnavailableError, match=told):
+        opened.models.answering(1)
+    opened.database.close()
+
+
+def test_a_model_that_fails_while_the_database_is_away_ends_no_thread(
+    desk: Desk, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", died.append)
+    stranger = read_card(models["stain"] / CARD_FILE).fingerprint
+
+    def away() -> None:
+        raise DatabaseUnreachableError("the database is away")
+
+    monkeypatch.setattr(desk.database, "read", away)
+    with pytest.raises(ModelUnavailableError, match="the database is away"):
+        desk.models._pool.wait(stranger, 30)
+    wait_for(lambda: not [one for one in threading.enumerate() if one.name == "model-loader"])
+    assert died == []
+    desk.close()
 
 
 def test_a_name_that_is_no_version_lists_what_there_is(

@@ -49,7 +49,6 @@ def test_nothing_is_in_use_before_anything_was_activated(database: Database, ver
     assert choices(database) == choices(database, SEVEN) == []
     with database.read() as session:
         assert (model_events.in_use(session), model_events.history(session)) == ({}, ())
-        assert model_events.latest_number(session) == 0
 
 
 def test_a_project_follows_the_desk_until_it_has_a_version_of_its_own(
