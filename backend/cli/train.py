@@ -189,6 +189,7 @@ def _summary(report: TrainingReport) -> dict[str, Any]:
         "test": report.test.to_dict(),
         "validation": report.validation.to_dict(),
         "best_epoch": report.best_epoch,
+        "notes": list(report.notes),
         "seconds": round(report.seconds, 1),
     }
 
@@ -198,6 +199,8 @@ def _print(report: TrainingReport, console: Console) -> None:
 
     for epoch in report.continued_after:
         console.print(f"went on after epoch {epoch}, where the training had been broken off", highlight=False)
+    for note in report.notes:
+        console.print(f"note: {note}", highlight=False, markup=False, style="yellow")
     for line in report.ignored:
         console.print(f"left out: {line}", highlight=False, style="yellow")
     print_lines(report.classifier.card, console)

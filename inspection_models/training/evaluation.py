@@ -172,10 +172,24 @@ def targets_of(samples: Sequence[Sample], classes: Sequence[str]) -> NDArray[np.
 
 
 def figures_of_logits(
-    card: ModelCard, logits: NDArray[np.float32], targets: NDArray[np.bool_], groups: Sequence[str] | None = None
+    card: ModelCard,
+    logits: NDArray[np.float32],
+    targets: NDArray[np.bool_],
+    groups: Sequence[str] | None = None,
+    distances: Sequence[float] | None = None,
 ) -> Evaluation:
-    """Figures from the network's outputs [N, C] on images, decided as the card says; see `figures`."""
-    return figures(card, [decide(card, row) for row in logits], targets, groups)
+    """Figures from the network's outputs [N, C] on images, decided as the card says; see `figures`.
+
+    Args:
+        card: of the model.
+        logits: float32 [N, C].
+        targets: see `figures`.
+        groups: see `figures`.
+        distances: [N], of the images from what the model was trained on; None where it does not know that.
+    """
+    away = [None] * len(logits) if distances is None else distances
+    decided = [decide(card, row, distance) for row, distance in zip(logits, away, strict=True)]
+    return figures(card, decided, targets, groups)
 
 
 def figures(

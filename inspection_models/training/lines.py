@@ -114,6 +114,17 @@ def with_familiarity(
     return type(classifier)(classifier.network, card, classifier.region_head, familiarity)
 
 
+def distances_of(classifier: DefectClassifier, samples: Sequence[Sample]) -> list[float] | None:
+    """How far images are from what a classifier was trained on; None where it does not know that.
+
+    Raises:
+        ImageError: a file is damaged.
+    """
+    if classifier.familiarity is None:
+        return None
+    return [classifier.familiarity.distance(feature) for feature in _features(classifier, samples)]
+
+
 def _features(classifier: DefectClassifier, samples: Sequence[Sample]) -> NDArray[np.float32]:
     with entering(classifier.network) as features:
         for sample in samples:

@@ -203,6 +203,9 @@ def _training(
     if listed is not None:
         listed = with_images(listed, samples, part)
         training[HASH_KEY] = images_sha256(listed)
+    training["lines_from"] = "photographs of the calibration" + (
+        "" if request.risks.any_stated else ", which tuned the model, too"
+    )
     training["calibrated"] = {
         "from": asdict(before.version),
         "data_sha256": dataset.sha256,

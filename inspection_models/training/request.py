@@ -194,6 +194,7 @@ class TrainingReport:
         ignored: files in the data set's directory that are no part of it.
         seconds: wall time, of all parts of a training that was broken off.
         continued_after: the epochs after which it was broken off and continued.
+        notes: what a reader of the figures must know of the data set and of its split, each a sentence.
     """
 
     output: Path
@@ -206,3 +207,4 @@ class TrainingReport:
     ignored: tuple[str, ...]
     seconds: float
     continued_after: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()

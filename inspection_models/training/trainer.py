@@ -28,7 +28,7 @@ from inspection_models.training.checkpoint import workplace
 from inspection_models.training.curves import CURVES_FILE, CURVES_PICTURE, curves_csv, curves_png
 from inspection_models.training.evaluation import evaluate, figures_of_logits, targets_of
 from inspection_models.training.figures import confusion_png, reliability_png
-from inspection_models.training.lines import set_aside, with_familiarity, with_lines
+from inspection_models.training.lines import distances_of, set_aside, with_familiarity, with_lines
 from inspection_models.training.loop import Fit, fit, logits_of
 from inspection_models.training.request import TrainingError, TrainingEvent, TrainingReport, TrainingRequest
 from inspection_models.training_record import HASH_KEY, IMAGES_FILE, images_csv, images_sha256
@@ -73,8 +73,8 @@ def train(request: TrainingRequest, progress: Callable[[TrainingEvent], None] = 
     Raises:
         TrainingError: the request cannot be met, what is to be written cannot, or another training with this output was
             broken off.
-        DatasetError: the data set is unusable.
-        ImageError: an image is damaged.
+        DatasetError: the data set is unusable, or an image in it cannot be opened.
+        ImageError: an image that could be opened is damaged after all.
         NetworkError: unknown architecture or unusable weights.
         ModelError: the output directory is taken.
         RiskError: the data cannot show a stated risk to be kept.
@@ -142,7 +142,8 @@ def _trained(
         seed=request.seed,
         progress=lambda _what, done, total: progress(TrainingEvent("regions", done, total)),
     ).classifier
-    validation = figures_of_logits(classifier.card, logits, targets, [sample.group for sample in split.validation])
+    groups, distances = [sample.group for sample in split.validation], distances_of(classifier, split.validation)
+    validation = figures_of_logits(classifier.card, logits, targets, groups, distances)
     tested = evaluate(classifier, split.test, lambda done, total: progress(TrainingEvent("test", done, total)))
     classifier = classifier.with_settings(
         version=request.version, metrics={"test": tested.to_dict(), "validation": validation.to_dict()}
@@ -159,6 +160,7 @@ def _trained(
         ignored=dataset.ignored,
         seconds=time.monotonic() - started + sum(epoch.seconds for epoch in course.epochs if epoch.epoch <= before),
         continued_after=course.continued_after,
+        notes=(*dataset.notes, *split.notes),
     )
 
 
@@ -241,7 +243,7 @@ def _classifier(
         "data_sha256": dataset.sha256,
         HASH_KEY: images_sha256(images_csv(split)),
         "layout": dataset.layout,
-        "lines_from": "half of the test part" if split.lines else "validation part",
+        "lines_from": "half of the test part" if split.lines else "validation part, which tuned the model, too",
         "counts": _counts(dataset, split),
         "seed": request.seed,
         "epochs": course.epochs[-1].epoch if course.epochs else 0,
@@ -320,6 +322,7 @@ def _attachments(report: TrainingReport) -> dict[str, bytes]:
         "validation": report.validation.to_dict(),
         "test": report.test.to_dict(),
         "ignored_files": list(report.ignored),
+        "notes": list(report.notes),
         "seconds": round(report.seconds, 1),
         "continued_after_epochs": list(report.continued_after),
     }

@@ -254,6 +254,7 @@ def test_training_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
     summary = json.loads(shown.out)
     assert summary["good_class"] == "good"
     assert len(summary["test"]["confusion"]) == 7
+    assert summary["notes"] == json.loads((tmp_path / "model" / "training_summary.json").read_text())["notes"]
     assert (tmp_path / "model" / "weights.safetensors").is_file()
     assert run(["train", *arguments]) == 1
     assert "holds a model already" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from PIL import Image
 from inspection_models import DefectClassifier
 from inspection_models.data import DatasetError, Sample, load_dataset, split_dataset, write_synthetic_steel
 from inspection_models.data.dataset import file_sha256, make_dataset
-from inspection_models.images import ImageError, read_image
+from inspection_models.images import read_image
 from inspection_models.metrics import choose_part
 from inspection_models.model_card import ModelError
 from inspection_models.networks import NetworkError
@@ -192,6 +193,33 @@ def test_metrics_are_those_of_the_saved_model_on_the_test_part(
     assert evaluate(DefectClassifier.load(report.output), split.test) == report.test
 
 
+def test_the_validation_part_is_judged_by_distance_too_as_in_service(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A line that every image is beyond, so that all go to review.
+    monkeypatch.setattr("inspection_models.training.lines.line_of", lambda *_: (0.0, 8))
+    report = train(quick(data, tmp_path / "model", **LITE | {"epochs": 0}))
+    for found in (report.test, report.validation):
+        assert (found.alone.review.count, found.alone.errors.of) == (found.images, 0)
+    split = split_dataset(load_dataset(data), seed=7)
+    assert evaluate(report.classifier, split.validation).alone == report.validation.alone
+
+
+def test_what_must_be_known_of_data_and_split_is_kept_with_the_model(data: Path, tmp_path: Path) -> None:
+    source = tmp_path / "data"
+    shutil.copytree(data, source)
+    files = sorted(path.relative_to(source) for path in source.rglob("*.png"))
+    parts = ["test", *["train"] * 4]
+    rows = [f"{path.as_posix()},{path.parent.name},{parts[n % 5]}" for n, path in enumerate(files)]
+    (source / "labels.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
+    report = train(quick(source, tmp_path / "model", epochs=0, layout="csv"))
+    expected = split_dataset(load_dataset(source, layout="csv"), seed=7).notes
+    assert any("own split is used" in note for note in report.notes)
+    assert set(expected) <= set(report.notes)
+    assert json.loads((report.output / "training_summary.json").read_text())["notes"] == list(report.notes)
+    assert report.classifier.card.training["lines_from"] == "validation part, which tuned the model, too"
+
+
 def test_a_taken_output_is_found_before_the_work(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     events: list[TrainingEvent] = []
@@ -224,8 +252,9 @@ def test_bad_requests_and_data_are_refused_with_what_to_change(data: Path, tmp_p
 def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     image_folder(tmp_path / "data", {"good": 5, "pit": 5})
     (tmp_path / "data" / "pit" / "003.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
-    with pytest.raises(ImageError, match=r"003\.png: "):
+    with pytest.raises(DatasetError, match=r"003\.png: the image is damaged.*export or upload it again"):
         train(quick(tmp_path / "data", tmp_path / "model"))
+    assert not (tmp_path / "model").exists()
 
 
 def test_evaluating_on_nothing_or_on_foreign_classes_is_refused(
@@ -353,6 +382,8 @@ def test_images_of_several_classes_are_learned_with_a_sigmoid_each(
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["auto", "float16", "float32"])
 def test_on_a_gpu_it_learns_in_every_precision_and_repeats(data: Path, tmp_path: Path, precision: str) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
     reports = [train(quick(data, tmp_path / f"{n}", **LITE, device="cuda", precision=precision)) for n in range(2)]
     assert reports[0].test.balanced_accuracy == 1.0
     hashes = {report.classifier.version.weights_sha256 for report in reports}
