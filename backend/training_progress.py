@@ -16,8 +16,11 @@ def describe(event: TrainingEvent) -> str:
         score = f", balanced accuracy {event.balanced_accuracy:.1%}" if event.balanced_accuracy is not None else ""
         return f"epoch {event.epoch} of {event.epochs}{score}"
     return {
+        "sizes": "measuring marked defects",
+        "tiles": "cutting tiles",
         "read": "reading images",
         "head": "training the last layer",
+        "merge": "looking at whole images",
         "lines": "drawing the lines of its decisions",
         "regions": "learning to draw regions",
         "test": "measuring on the test part",

@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 from rich.console import Console
@@ -54,6 +54,14 @@ def train_model(
     letterbox: Annotated[
         bool, typer.Option("--letterbox/--resize", help="Keep the image's proportions, or stretch it.")
     ] = True,
+    tiling: Annotated[
+        str,
+        typer.Option(
+            "--tiling",
+            help="Look at large images in tiles: auto, off, or the tiles' longer side in image pixels.",
+            metavar="auto|off|PIXELS",
+        ),
+    ] = "auto",
     flips: Annotated[
         bool, typer.Option("--flips/--no-flips", help="Whether a mirrored image may show the same part.")
     ] = True,
@@ -103,6 +111,7 @@ def train_model(
         weights_are=cast("Any", weights_are),
         size=(size, size),
         mode="letterbox" if letterbox else "resize",
+        tiling=_tiling(tiling),
         flips=flips,
         explanation=explanation,
         marks=marks,
@@ -163,6 +172,16 @@ def _show_data(data: Path, layout: str | None, good_class: str | None, seed: int
     return 1 if problem else 0
 
 
+def _tiling(asked: str) -> Literal["auto", "off"] | int:
+    if asked == "auto":
+        return "auto"
+    if asked == "off":
+        return "off"
+    if not asked.isdecimal():
+        raise typer.BadParameter(f"--tiling is {asked!r}; it takes auto, off or a number of pixels")
+    return int(asked)
+
+
 class _Bar:
     """Draws a training's events."""
 
@@ -190,6 +209,7 @@ def _summary(report: TrainingReport) -> dict[str, Any]:
         "validation": report.validation.to_dict(),
         "best_epoch": report.best_epoch,
         "notes": list(report.notes),
+        "tiling": report.tiling.to_dict(),
         "seconds": round(report.seconds, 1),
     }
 
@@ -203,6 +223,7 @@ def _print(report: TrainingReport, console: Console) -> None:
         console.print(f"note: {note}", highlight=False, markup=False, style="yellow")
     for line in report.ignored:
         console.print(f"left out: {line}", highlight=False, style="yellow")
+    console.print(report.tiling.reason, highlight=False)
     print_lines(report.classifier.card, console)
     print_decisions(report.test, "test", console)
     console.print(

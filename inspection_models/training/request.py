@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
     from inspection_models.classifier import DefectClassifier
     from inspection_models.training.evaluation import Evaluation
+    from inspection_models.training.tile_choice import TilingChoice
 
-Phase = Literal["read", "head", "epoch", "lines", "regions", "test"]
+_SMALLEST_TILE = 64
+Phase = Literal["sizes", "tiles", "read", "head", "epoch", "merge", "lines", "regions", "test"]
 Stage = Literal["head", "deep", "all"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -43,6 +45,8 @@ class TrainingRequest:
             few images or another kind of them; all layers go on learning, the statistics too.
         size: (height, width) of the network's input in pixels.
         mode: see `Preprocessing`.
+        tiling: "auto" looks at large images in tiles where their defects would be lost otherwise, see `tile_choice`;
+            "off" never does; a number asks for tiles whose longer side has so many image pixels.
         flips: whether a mirrored image may show the same part; False where orientation matters.
         explanation: the attribution method that will explain the model's decisions.
         marks: learn, too, where defects are, from masks, polygons, run lengths or boxes, where there are any.
@@ -77,6 +81,7 @@ class TrainingRequest:
     weights_are: Literal["imagenet", "other"] = "imagenet"
     size: tuple[int, int] = (224, 224)
     mode: Literal["letterbox", "resize"] = "letterbox"
+    tiling: Literal["auto", "off"] | int = "auto"
     flips: bool = True
     explanation: str = "quorum"
     marks: bool = True
@@ -109,6 +114,10 @@ class TrainingRequest:
             raise TrainingError(f"there is no attribution method {self.explanation!r}; there are {', '.join(METHODS)}")
         if not self.learning_rate > 0:
             raise TrainingError(f"learning_rate is {self.learning_rate}; it must be above 0")
+        if self.tiling not in ("auto", "off") and (isinstance(self.tiling, str) or self.tiling < _SMALLEST_TILE):
+            raise TrainingError(
+                f"tiling is {self.tiling!r}; it must be 'auto', 'off' or a number of pixels from {_SMALLEST_TILE}"
+            )
         if min(self.size) < 32:
             raise TrainingError(f"size is {self.size}; networks need inputs of at least 32 x 32 pixels")
 
@@ -134,7 +143,8 @@ class TrainingEvent:
     """How far a training has come: `done` of `total` steps of a phase.
 
     Attributes:
-        phase: ``read`` images, train the ``head``, pass through an ``epoch``, draw ``lines``, ``test`` images.
+        phase: measure the ``sizes`` of marked defects, cut ``tiles``, ``read`` images, train the ``head``, pass through
+            an ``epoch``, ``merge`` the tiles of whole images, draw ``lines``, ``test`` images.
         epoch: which epoch, from 1; 0 outside that phase.
         epochs: how many there will be at most.
         done: steps done.
@@ -194,6 +204,7 @@ class TrainingReport:
         ignored: files in the data set's directory that are no part of it.
         seconds: wall time, of all parts of a training that was broken off.
         continued_after: the epochs after which it was broken off and continued.
+        tiling: whether large images are looked at in tiles, and why; with its `growth`.
         notes: what a reader of the figures must know of the data set and of its split, each a sentence.
     """
 
@@ -206,5 +217,6 @@ class TrainingReport:
     test: Evaluation
     ignored: tuple[str, ...]
     seconds: float
+    tiling: TilingChoice
     continued_after: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ photograph itself. They are not worth their time where that would show the defec
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -22,7 +22,7 @@ from inspection_models.tiling import MAX_TILES, Tiling
 from inspection_models.training.request import TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -41,6 +41,16 @@ _LARGE_SHARE = 0.05
 
 
 @dataclass(frozen=True)
+class MarkedAreas:
+    """The N marked areas of an image: `numbers` by pixel, int32 [H, W] from 1, 0 where nothing is marked; `boxes`,
+    int64 [N, 4] as x, y, width, height; and how many `pixels` of each are marked, int64 [N]."""
+
+    numbers: NDArray[np.int32]
+    boxes: NDArray[np.int64]
+    pixels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class DefectSizes:
     """The largest marked defect of each of N images, in image pixels.
 
@@ -49,12 +59,14 @@ class DefectSizes:
         extents: float64 [N], longer sides of their bounding boxes.
         image_sizes: int64 [N, 2], (height, width) of the images.
         unmarked: defective images without marks.
+        unmarked_classes: classes of which no image is marked.
     """
 
     sides: NDArray[np.float64]
     extents: NDArray[np.float64]
     image_sizes: NDArray[np.int64]
     unmarked: int
+    unmarked_classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,13 @@ class TilingChoice:
     reason: str
     figures: dict[str, Any]
 
+    def with_growth(self, growth: float, tiles: Mapping[str, int]) -> TilingChoice:
+        """The same with what a training found: `Tiling.growth`, and how many tiles of each class it learned from."""
+        if self.tiling is None:
+            return self
+        figures = {**self.figures, "tiles_learned_from": dict(tiles)}
+        return replace(self, tiling=replace(self.tiling, growth=growth), figures=figures)
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON, for a model's card."""
         return {
@@ -80,34 +99,62 @@ class TilingChoice:
         }
 
 
+NO_TILING = TilingChoice(None, "images are looked at whole, as asked", {})
+
+
 def defect_sizes(
-    samples: Sequence[Sample], good: str | None, progress: Callable[[int, int], None] = lambda _done, _total: None
+    samples: Sequence[Sample],
+    good: str | None,
+    preprocessing: Preprocessing,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> DefectSizes:
-    """Measure the marked defects of samples; `good` is the class without any.
+    """Measure the marked defects of samples; `good` is the class without any. See `marked_areas` for what is one.
 
     Raises:
         DatasetError: a mask is missing or does not fit its image.
     """
     sides, extents, image_sizes, unmarked = [], [], [], 0
+    seen: set[str] = set()
     defective = [sample for sample in samples if sample.labels != (good,)]
     for number, sample in enumerate(defective, start=1):
         largest = None
         if is_marked(sample):
             size = image_size(sample)
-            largest = _largest(truth_of(sample, size))
+            largest = _largest(marked_areas(truth_of(sample, size), preprocessing))
         if largest is None:
             unmarked += 1
         else:
             sides.append(largest[0])
             extents.append(largest[1])
             image_sizes.append(size)
+            seen |= set(sample.labels)
         progress(number, len(defective))
     return DefectSizes(
         np.array(sides, np.float64),
         np.array(extents, np.float64),
         np.array(image_sizes, np.int64).reshape(-1, 2),
         unmarked,
+        tuple(sorted({label for sample in defective for label in sample.labels} - seen - {str(good)})),
     )
+
+
+def marked_areas(truth: NDArray[np.bool_], preprocessing: Preprocessing) -> MarkedAreas:
+    """The areas of a truth [H, W]: marks less than a network pixel apart, when the image is resized whole, are one.
+
+    A cluster of pits is a defect, where its pits alone would each be a speck.
+    """
+    gap = max(1, round(1 / _scale(preprocessing, (truth.shape[0], truth.shape[1]))))
+    grown = cv2.dilate(truth.astype(np.uint8), np.ones((gap, gap), np.uint8))
+    count, found = cv2.connectedComponents(grown, connectivity=8)
+    numbers = np.where(truth, found, 0).astype(np.int32)
+    rows, columns = np.nonzero(numbers)
+    which = numbers[rows, columns] - 1
+    low = np.full((count - 1, 2), np.iinfo(np.int64).max)
+    high = np.zeros((count - 1, 2), np.int64)
+    for axis, places in enumerate((columns, rows)):
+        np.minimum.at(low[:, axis], which, places)
+        np.maximum.at(high[:, axis], which, places + 1)
+    return MarkedAreas(numbers, np.hstack([low, high - low]), np.bincount(which, minlength=count - 1))
 
 
 def choose_tiling(sizes: DefectSizes, preprocessing: Preprocessing, asked: str | int = "auto") -> TilingChoice:
@@ -119,17 +166,17 @@ def choose_tiling(sizes: DefectSizes, preprocessing: Preprocessing, asked: str |
         asked: "auto" for the rule above, "off" for none, or a tile's longer side in image pixels.
 
     Raises:
-        TrainingError: tiles are asked for, and no defect is marked, so that no tile could be told good or defective.
+        TrainingError: tiles are asked for, and of some class no defect is marked, so that no tile could be of it.
     """
     if asked == "off":
-        return TilingChoice(None, "images are looked at whole, as asked", {})
-    if not len(sizes.sides):
+        return NO_TILING
+    if missing := _missing(sizes):
         if asked != "auto":
             raise TrainingError(
-                "tiles are asked for, but no defect is marked, so no tile can be told good or defective; "
-                "mark defects with masks, boxes or outlines, or train with --tiling off"
+                f"tiles are asked for, but {missing}, so they cannot be told good or defective; mark defects with "
+                "masks, boxes or outlines, or train with --tiling off"
             )
-        return TilingChoice(None, "images are looked at whole: no defect is marked, so their sizes are unknown", {})
+        return TilingChoice(None, f"images are looked at whole: {missing}", {})
     scales = np.array([_scale(preprocessing, (int(h), int(w))) for h, w in sizes.image_sizes])
     seen_whole = sizes.sides * scales
     lost = float((seen_whole < SEEN).mean())
@@ -169,6 +216,14 @@ def image_size(sample: Sample) -> tuple[int, int]:
     return (height, width)
 
 
+def _missing(sizes: DefectSizes) -> str:
+    if not len(sizes.sides):
+        return "no defect is marked"
+    if sizes.unmarked_classes:
+        return f"no defect of the class {sizes.unmarked_classes[0]!r} is marked"
+    return ""
+
+
 def _is_turned(image: Image.Image) -> bool:
     return bool(image.getexif().get(0x0112, 1) >= 5)
 
@@ -204,14 +259,12 @@ def _scale(preprocessing: Preprocessing, size: tuple[int, int]) -> float:
     return float(np.sqrt(down * right))
 
 
-def _largest(truth: NDArray[np.bool_]) -> tuple[float, float] | None:
-    """Side and extent of the largest connected area; None where there is none."""
-    count, _, stats, _ = cv2.connectedComponentsWithStats(truth.view(np.uint8), connectivity=8)
-    if count < 2:
+def _largest(areas: MarkedAreas) -> tuple[float, float] | None:
+    """Side and extent of the largest marked area; None where there is none."""
+    if not len(areas.pixels):
         return None
-    largest = stats[1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())]
-    extent = max(largest[cv2.CC_STAT_WIDTH], largest[cv2.CC_STAT_HEIGHT])
-    return float(np.sqrt(largest[cv2.CC_STAT_AREA])), float(extent)
+    largest = int(areas.pixels.argmax())
+    return float(np.sqrt(areas.pixels[largest])), float(areas.boxes[largest, 2:].max())
 
 
 def _quantiles(values: NDArray[np.generic]) -> dict[str, float]:

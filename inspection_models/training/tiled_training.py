@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from inspection_models.data import Dataset, Sample
+    from inspection_models.data import Dataset, Sample, Split
     from inspection_models.preprocessing import Preprocessing
     from inspection_models.tiling import Tiling
 
@@ -32,8 +32,8 @@ _GOOD = "good"
 
 
 @dataclass(frozen=True)
-class TileParts:
-    """Tiles to learn from and to stop by."""
+class LearningParts:
+    """What to learn from and what to stop by."""
 
     train: tuple[Sample, ...]
     validation: tuple[Sample, ...]
@@ -65,34 +65,38 @@ def with_good_class(dataset: Dataset) -> Dataset:
 
 
 @contextmanager
-def tile_parts(
-    train: Sequence[Sample],
-    validation: Sequence[Sample],
-    tiling: Tiling,
+def learning_parts(
+    split: Split,
+    tiling: Tiling | None,
     preprocessing: Preprocessing,
-    good: str,
+    good: str | None,
     seed: int,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> Iterator[TileParts]:
-    """Tiles of both parts, as files that are gone afterwards.
+) -> Iterator[LearningParts]:
+    """The images to learn from and to stop by, or their tiles, as files that are gone afterwards.
 
     Raises:
         TrainingError: a part gives no good tile or none with a defect.
         ImageError: an image is damaged.
         DatasetError: a mask is missing or does not fit.
     """
-    total = len(train) + len(validation)
+    if tiling is None or good is None:
+        yield LearningParts(split.train, split.validation)
+        return
+    total = len(split.train) + len(split.validation)
     with tempfile.TemporaryDirectory(prefix="inspection-tiles-") as folder:
         cut = []
-        for number, (samples, share) in enumerate(((train, 1.0), (validation, _VALIDATION_SHARE))):
-            before = 0 if number == 0 else len(train)
+        before = 0
+        for number, (samples, share) in enumerate(((split.train, 1.0), (split.validation, _VALIDATION_SHARE))):
 
-            def told(done: int, _: int, before: int = before) -> None:
-                progress(before + done, total)
+            def told(done: int, of: int, before: int = before, count: int = len(samples)) -> None:
+                # Images that give no tiles are passed over at once.
+                progress(before + (count if done == of else done), total)
 
             cutter = TileCutter(tiling, preprocessing, good, Path(folder) / str(number))
             cut.append(cutter.cut(samples, seed + number, share, told))
-        yield TileParts(*cut)
+            before += len(samples)
+        yield LearningParts(*cut)
 
 
 def merged_logits(

@@ -8,7 +8,6 @@ where the picture is least even, for that is where false alarms come from.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
@@ -21,7 +20,7 @@ from inspection_models.images import read_image
 from inspection_models.metrics.cases import truth_on_grid
 from inspection_models.tiling import Tile
 from inspection_models.training.request import TrainingError
-from inspection_models.training.tile_choice import SEEN
+from inspection_models.training.tile_choice import SEEN, marked_areas
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,30 +30,19 @@ if TYPE_CHECKING:
 
     from inspection_models.preprocessing import Preprocessing
     from inspection_models.tiling import Tiling
+    from inspection_models.training.tile_choice import MarkedAreas
 
-DEFECT_TILES = 800
+DEFECT_TILES = 600
 """Tiles with defects that a training part is cut into, about; at least two of each defect."""
-GOOD_TILES = 1600
+GOOD_TILES = 1200
 """Good tiles of a training part, about; at least two of each image."""
 
 _MOST_VIEWS = 16
 _MOST_DEFECTS = 8
 _TRIES = 20
 _HALF = 0.5
-
-
-@dataclass(frozen=True)
-class _Areas:
-    """The marked areas of one class in an image: their numbers by pixel, int32 [H, W], and (x, y, w, h, area) each."""
-
-    label: str
-    numbers: NDArray[np.int32]
-    boxes: NDArray[np.int32]
-
-    @classmethod
-    def of(cls, label: str, truth: NDArray[np.bool_]) -> _Areas:
-        _, numbers, stats, _ = cv2.connectedComponentsWithStats(truth.view(np.uint8), connectivity=8)
-        return cls(label, numbers, stats[1:])
+# An area smaller than this share of the image's largest is a speck: not a defect by itself, but not good either.
+_SPECK = 0.1
 
 
 class TileCutter:
@@ -113,7 +101,11 @@ class TileCutter:
     def _cut_one(self, sample: Sample, views: int, good: int, rng: np.random.Generator, first: int) -> list[Sample]:
         pixels = read_image(sample.path).pixels
         size = (pixels.shape[0], pixels.shape[1])
-        areas = [_Areas.of(label, truth_of(sample, size, label)) for label in sample.labels if label != self._good]
+        areas = {
+            label: marked_areas(truth_of(sample, size, label), self._preprocessing)
+            for label in sample.labels
+            if label != self._good
+        }
         places = dict.fromkeys(self._around_defects(areas, size, views, rng))
         places |= dict.fromkeys(self._anywhere(pixels, areas, good, rng))
         if self._tiling.overview:
@@ -125,21 +117,21 @@ class TileCutter:
                 found.append(self._written(sample, pixels, areas, tile, labels, first + len(found)))
         return found
 
-    def _labels(self, areas: Sequence[_Areas], tile: Tile) -> tuple[str, ...] | None:
+    def _labels(self, areas: Mapping[str, MarkedAreas], tile: Tile) -> tuple[str, ...] | None:
         """What a tile shows; None where it cannot be said."""
         shown: list[str] = []
-        for one in areas:
+        for label, one in areas.items():
             visible = np.bincount(tile.cut(one.numbers).ravel(), minlength=len(one.boxes) + 1)[1:]
             if not visible.any():
                 continue
-            whole = visible >= _HALF * one.boxes[:, cv2.CC_STAT_AREA]
+            whole = (visible >= _HALF * one.pixels) & (one.pixels >= _SPECK * one.pixels.max())
             if tile.height > self._tiling.size[0] or tile.width > self._tiling.size[1]:
                 enough = visible.sum() >= self._enough_of(tile)
             else:
                 enough = bool(whole.any()) or visible.sum() >= self._enough
             if not enough:
                 return None
-            shown.append(one.label)
+            shown.append(label)
         return tuple(shown) or (self._good,)
 
     def _enough_of(self, tile: Tile) -> float:
@@ -148,18 +140,18 @@ class TileCutter:
         return SEEN**2 / (down * right)
 
     def _around_defects(
-        self, areas: Sequence[_Areas], size: tuple[int, int], views: int, rng: np.random.Generator
+        self, areas: Mapping[str, MarkedAreas], size: tuple[int, int], views: int, rng: np.random.Generator
     ) -> Iterator[Tile]:
-        for one in areas:
-            largest = np.argsort(-one.boxes[:, cv2.CC_STAT_AREA], kind="stable")[:_MOST_DEFECTS]
-            for x, y, width, height, _ in one.boxes[largest]:
+        for one in areas.values():
+            largest = np.argsort(-one.pixels, kind="stable")[:_MOST_DEFECTS]
+            for x, y, width, height in one.boxes[largest]:
                 for _ in range(views):
                     top = _start(rng, int(y), int(height), self._tiling.size[0], size[0])
                     left = _start(rng, int(x), int(width), self._tiling.size[1], size[1])
                     yield self._tile(top, left, size)
 
     def _anywhere(
-        self, pixels: NDArray[np.uint8], areas: Sequence[_Areas], count: int, rng: np.random.Generator
+        self, pixels: NDArray[np.uint8], areas: Mapping[str, MarkedAreas], count: int, rng: np.random.Generator
     ) -> Iterator[Tile]:
         """Good tiles: half at random, half around the least even places."""
         size = (pixels.shape[0], pixels.shape[1])
@@ -181,13 +173,15 @@ class TileCutter:
                 found += 1
                 yield tile
 
-    def _uneven(self, pixels: NDArray[np.uint8], areas: Sequence[_Areas], count: int) -> Iterator[tuple[int, int]]:
+    def _uneven(
+        self, pixels: NDArray[np.uint8], areas: Mapping[str, MarkedAreas], count: int
+    ) -> Iterator[tuple[int, int]]:
         """(row, column) of the places that stand out most from their surroundings at the network's scale."""
         scale = self._preprocessing.placement(self._tiling.size).scale
         size = (max(1, round(pixels.shape[0] * scale[0])), max(1, round(pixels.shape[1] * scale[1])))
         grey = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA).astype(np.float32).mean(axis=2)
         contrast = np.abs(grey - cv2.GaussianBlur(grey, (0, 0), SEEN / 2))
-        for one in areas:
+        for one in areas.values():
             marked = cv2.resize((one.numbers > 0).astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
             contrast[marked > 0] = 0
         reach = max(4, min(self._preprocessing.size) // 4)
@@ -205,7 +199,7 @@ class TileCutter:
         self,
         sample: Sample,
         pixels: NDArray[np.uint8],
-        areas: Sequence[_Areas],
+        areas: Mapping[str, MarkedAreas],
         tile: Tile,
         labels: tuple[str, ...],
         number: int,
@@ -215,12 +209,12 @@ class TileCutter:
         Image.fromarray(np.clip(np.rint(canvas), 0, 255).astype(np.uint8)).save(path, compress_level=1)
         runs = tuple(
             RunLengths(
-                one.label,
+                label,
                 self._preprocessing.size,
                 mask_runs(truth_on_grid(tile.cut(one.numbers) > 0, self._preprocessing)),
             )
-            for one in areas
-            if one.label in labels
+            for label, one in areas.items()
+            if label in labels
         )
         ordered = sorted(labels)
         return Sample(

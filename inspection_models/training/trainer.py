@@ -31,6 +31,9 @@ from inspection_models.training.figures import confusion_png, reliability_png
 from inspection_models.training.lines import distances_of, set_aside, with_familiarity, with_lines
 from inspection_models.training.loop import Fit, fit, logits_of
 from inspection_models.training.request import TrainingError, TrainingEvent, TrainingReport, TrainingRequest
+from inspection_models.training.tile_choice import NO_TILING, choose_tiling, defect_sizes
+from inspection_models.training.tiled_training import learning_parts, merged_logits, with_good_class
+from inspection_models.training.tiles import tile_counts
 from inspection_models.training_record import HASH_KEY, IMAGES_FILE, images_csv, images_sha256
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
     from inspection_models.data import Dataset, Split
     from inspection_models.model_card import Calibration
     from inspection_models.training.checkpoint import Workplace
+    from inspection_models.training.request import Phase
+    from inspection_models.training.tile_choice import TilingChoice
 
 SUMMARY_FILE = "training_summary.json"
 CONFUSION_FILE = "confusion_matrix.png"
@@ -51,7 +56,18 @@ _IMAGENET_MEAN = (123.675, 116.28, 103.53)
 _IMAGENET_STD = (58.395, 57.12, 57.375)
 _RECORDED_PACKAGES = ("torch", "torchvision", "numpy", "opencv-python")
 _DECIDING = (
-    *("architecture", "pretrained", "weights_are", "size", "mode", "flips", "marks", "epochs", "whole_epochs"),
+    *(
+        "architecture",
+        "pretrained",
+        "weights_are",
+        "size",
+        "mode",
+        "tiling",
+        "flips",
+        "marks",
+        "epochs",
+        "whole_epochs",
+    ),
     *("patience", "batch_size", "learning_rate", "seed", "device", "precision"),
 )
 
@@ -109,30 +125,43 @@ def _trained(
     started: float,
 ) -> TrainingReport:
     preprocessing = _preprocessing(request)
-    train_part, validation_part = (
-        FittedImages(part, dataset.classes, preprocessing, good=dataset.good_class)
-        for part in (split.train, split.validation)
-    )
-    _read(train_part, validation_part, progress)
+    choice = _tiling_choice(request, dataset, split, preprocessing, progress)
+    if choice.tiling is not None:
+        dataset = with_good_class(dataset)
     activation: Literal["softmax", "sigmoid"] = "sigmoid" if dataset.multi_label else "softmax"
     good = None if dataset.good_class is None else dataset.classes.index(dataset.good_class)
-    with _reproducible(request.seed):
-        network = _network(request, len(dataset.classes))
-        course = fit(
-            network,
-            train_part,
-            validation_part,
-            request,
-            place,
-            several=dataset.multi_label,
-            good=good,
-            fill=preprocessing.fill or preprocessing.mean,
-            progress=progress,
+    with learning_parts(
+        split, choice.tiling, preprocessing, dataset.good_class, request.seed, _told(progress, "tiles")
+    ) as parts:
+        train_part, validation_part = (
+            FittedImages(part, dataset.classes, preprocessing, good=dataset.good_class)
+            for part in (parts.train, parts.validation)
         )
-        logits = logits_of(network, validation_part, request)
+        _read(train_part, validation_part, progress)
+        with _reproducible(request.seed):
+            network = _network(request, len(dataset.classes))
+            course = fit(
+                network,
+                train_part,
+                validation_part,
+                request,
+                place,
+                several=dataset.multi_label,
+                good=good,
+                fill=preprocessing.fill or preprocessing.mean,
+                progress=progress,
+            )
+            logits = logits_of(network, validation_part, request)
+    # As a loaded model, on the CPU and in the usual memory layout: the figures are to be those of the model in service.
+    network = network.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     targets = targets_of(split.validation, dataset.classes)
+    if choice.tiling is not None and good is not None:
+        seen = merged_logits(
+            network, split.validation, targets, choice.tiling, preprocessing, good, activation, _told(progress, "merge")
+        )
+        logits, choice = seen.logits, choice.with_growth(seen.growth, tile_counts(parts.train, dataset.classes))
     calibration = fit_calibration(logits, targets, activation)
-    classifier = _classifier(request, dataset, split, network, preprocessing, calibration, course)
+    classifier = _classifier(request, dataset, split, network, preprocessing, calibration, course, choice)
     classifier = _with_lines(request, dataset, split, classifier, progress)
     classifier = learn_regions(
         classifier,
@@ -144,7 +173,7 @@ def _trained(
     ).classifier
     groups, distances = [sample.group for sample in split.validation], distances_of(classifier, split.validation)
     validation = figures_of_logits(classifier.card, logits, targets, groups, distances)
-    tested = evaluate(classifier, split.test, lambda done, total: progress(TrainingEvent("test", done, total)))
+    tested = evaluate(classifier, split.test, _told(progress, "test"))
     classifier = classifier.with_settings(
         version=request.version, metrics={"test": tested.to_dict(), "validation": validation.to_dict()}
     )
@@ -160,6 +189,7 @@ def _trained(
         ignored=dataset.ignored,
         seconds=time.monotonic() - started + sum(epoch.seconds for epoch in course.epochs if epoch.epoch <= before),
         continued_after=course.continued_after,
+        tiling=choice,
         notes=(*dataset.notes, *split.notes),
     )
 
@@ -182,6 +212,23 @@ def _identity(request: TrainingRequest, dataset: Dataset, split: Split) -> dict[
             "packages": {name: version(name) for name in _RECORDED_PACKAGES},
         },
     }
+
+
+def _tiling_choice(
+    request: TrainingRequest,
+    dataset: Dataset,
+    split: Split,
+    preprocessing: Preprocessing,
+    progress: Callable[[TrainingEvent], None],
+) -> TilingChoice:
+    if request.tiling == "off":
+        return NO_TILING
+    sizes = defect_sizes(split.train, dataset.good_class, preprocessing, _told(progress, "sizes"))
+    return choose_tiling(sizes, preprocessing, request.tiling)
+
+
+def _told(progress: Callable[[TrainingEvent], None], phase: Phase) -> Callable[[int, int], None]:
+    return lambda done, total: progress(TrainingEvent(phase, done, total))
 
 
 def _preprocessing(request: TrainingRequest) -> Preprocessing:
@@ -236,15 +283,15 @@ def _classifier(
     preprocessing: Preprocessing,
     calibration: Calibration,
     course: Fit,
+    choice: TilingChoice,
 ) -> DefectClassifier:
-    # As a loaded model, on the CPU and in the usual memory layout: the figures are to be those of the model in service.
-    network = network.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     training: dict[str, Any] = {
         "data_sha256": dataset.sha256,
         HASH_KEY: images_sha256(images_csv(split)),
         "layout": dataset.layout,
         "lines_from": "half of the test part" if split.lines else "validation part, which tuned the model, too",
         "counts": _counts(dataset, split),
+        "tiling": choice.to_dict(),
         "seed": request.seed,
         "epochs": course.epochs[-1].epoch if course.epochs else 0,
         "best_epoch": course.best_epoch,
@@ -280,6 +327,7 @@ def _classifier(
         calibration=calibration,
         thresholds=Thresholds(region=RegionThresholds.usual(request.explanation)),
         explanation=_explanation(request),
+        tiling=choice.tiling,
         training=training,
     )
 
@@ -321,6 +369,7 @@ def _attachments(report: TrainingReport) -> dict[str, bytes]:
         "best_epoch": report.best_epoch,
         "validation": report.validation.to_dict(),
         "test": report.test.to_dict(),
+        "tiling": report.tiling.to_dict(),
         "ignored_files": list(report.ignored),
         "notes": list(report.notes),
         "seconds": round(report.seconds, 1),

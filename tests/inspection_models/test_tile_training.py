@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inspection_models.data import load_dataset
+from inspection_models import DefectClassifier
+from inspection_models.data import Split, load_dataset
 from inspection_models.data.dataset import Box, RunLengths, Sample
 from inspection_models.data.markings import mask_runs, runs_mask, truth_of
 from inspection_models.images import read_image
 from inspection_models.preprocessing import Preprocessing
 from inspection_models.tile_decisions import merge_logits
 from inspection_models.tiling import Tiling
-from inspection_models.training import TrainingError
-from inspection_models.training.tile_choice import SEEN, DefectSizes, choose_tiling, defect_sizes
-from inspection_models.training.tiled_training import fit_growth, tile_parts, with_good_class
+from inspection_models.training import TrainingError, TrainingEvent, TrainingRequest, train
+from inspection_models.training import tiles as tiles_module
+from inspection_models.training.tile_choice import SEEN, DefectSizes, choose_tiling, defect_sizes, marked_areas
+from inspection_models.training.tiled_training import fit_growth, learning_parts, with_good_class
 from inspection_models.training.tiles import TileCutter, tile_counts
 
 NETWORK = Preprocessing("letterbox", (64, 64), (0.0,) * 3, (255.0,) * 3)
@@ -90,6 +92,12 @@ def test_tiles_can_be_asked_for_and_refused() -> None:
     assert found.tiling is not None and found.tiling.size == (256, 512)
     with pytest.raises(TrainingError, match="no defect is marked"):
         choose_tiling(sizes([]), usual(), 512)
+    partly = replace(sizes([20.0] * 30), unmarked_classes=("stain",))
+    assert (
+        choose_tiling(partly, usual()).reason == "images are looked at whole: no defect of the class 'stain' is marked"
+    )
+    with pytest.raises(TrainingError, match="'stain' is marked"):
+        choose_tiling(partly, usual(), 512)
 
 
 def strip(
@@ -219,9 +227,26 @@ def test_sizes_are_those_of_the_largest_mark(tmp_path: Path) -> None:
         replace(strip(tmp_path / "in", "dent", 1), boxes=()),
         strip(tmp_path / "in", "good", 2),
     ]
-    found = defect_sizes(samples, "good")
+    found = defect_sizes(samples, "good", NETWORK)
     assert found.sides.tolist() == [12.0] and found.extents.tolist() == [16.0]
     assert found.image_sizes.tolist() == [[300, 400]] and found.unmarked == 1
+
+
+def test_marks_that_a_plain_resize_would_merge_are_one_defect() -> None:
+    """400 pixels on 64: less than six or seven apart."""
+    truth = np.zeros((300, 400), np.bool_)
+    for row in range(3):
+        for column in range(3):
+            truth[100 + 5 * row : 102 + 5 * row, 200 + 5 * column : 202 + 5 * column] = True
+    truth[250:260, 10:30] = True
+    found = marked_areas(truth, NETWORK)
+    assert sorted(zip(found.pixels.tolist(), found.boxes.tolist(), strict=True)) == [
+        (36, [200, 100, 12, 12]),
+        (200, [10, 250, 20, 10]),
+    ]
+    assert np.array_equal(found.numbers > 0, truth)
+    nothing = marked_areas(np.zeros((30, 40), np.bool_), NETWORK)
+    assert (len(nothing.pixels), len(nothing.boxes), nothing.numbers.max()) == (0, 0, 0)
 
 
 def test_sizes_are_of_the_image_as_it_is_shown(tmp_path: Path) -> None:
@@ -231,7 +256,7 @@ def test_sizes_are_of_the_image_as_it_is_shown(tmp_path: Path) -> None:
     exif[0x0112] = 6
     turned = sample.path.with_suffix(".jpg")
     image.save(turned, exif=exif)
-    assert defect_sizes([replace(sample, path=turned)], "good").image_sizes.tolist() == [[400, 300]]
+    assert defect_sizes([replace(sample, path=turned)], "good", NETWORK).image_sizes.tolist() == [[400, 300]]
 
 
 def margins(worst: np.ndarray, tiles: int, rng: np.random.Generator) -> list[np.ndarray]:
@@ -287,9 +312,61 @@ def test_tiles_of_both_parts_are_gone_afterwards(tmp_path: Path) -> None:
     train = [strip(tmp_path / "in", "dent", 0, (200, 150, 10, 10)), strip(tmp_path / "in", "good", 1)]
     validation = [strip(tmp_path / "in", "dent", 2, (20, 150, 10, 10)), strip(tmp_path / "in", "good", 3)]
     told = []
-    with tile_parts(train, validation, TILING, NETWORK, "good", 0, lambda *done: told.append(done)) as parts:
+    split = Split(tuple(train), tuple(validation), ())
+    with learning_parts(split, None, NETWORK, "good", 0) as parts:
+        assert (parts.train, parts.validation) == (split.train, split.validation)
+    with learning_parts(split, TILING, NETWORK, "good", 0, lambda *done: told.append(done)) as parts:
         assert {tile.group for tile in parts.train} == {"dent_0", "good_1"}
         assert {tile.group for tile in parts.validation} == {"dent_2", "good_3"}
         assert parts.train[0].path.is_file()
     assert not parts.train[0].path.exists()
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def spotted(root: Path) -> Path:
+    """Pictures of 400 x 500 pixels with a dark or a bright spot of 12 pixels, or none; masks beside them."""
+    for label, level in (("dark", 10), ("bright", 250), ("good", None)):
+        for index in range(20):
+            rng = np.random.default_rng([index, len(label)])
+            pixels = rng.integers(110, 150, (400, 500, 3), np.uint8)
+            if level is not None:
+                y, x = int(rng.integers(0, 388)), int(rng.integers(0, 488))
+                pixels[y : y + 12, x : x + 12] = level
+                mask = np.zeros((400, 500), np.uint8)
+                mask[y : y + 12, x : x + 12] = 255
+                (root / "masks" / label).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(mask).save(root / "masks" / label / f"{index}.png")
+            (root / "images" / label).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(root / "images" / label / f"{index}.png")
+    return root
+
+
+@pytest.mark.slow
+def test_a_training_chooses_tiles_and_finds_what_a_plain_resize_loses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    monkeypatch.setattr(tiles_module, "DEFECT_TILES", 120)
+    monkeypatch.setattr(tiles_module, "GOOD_TILES", 240)
+    data = spotted(tmp_path / "spots")
+    request = TrainingRequest(
+        data=data, output=tmp_path / "model", architecture="efficientnet-lite0", size=(64, 64), epochs=2, test=0.3
+    )
+    events: list[TrainingEvent] = []
+    report = train(request, events.append)
+    assert report.tiling.tiling is not None and report.tiling.tiling.size == (64, 64)
+    assert {"sizes", "tiles", "merge"} <= {event.phase for event in events}
+    loaded = DefectClassifier.load(tmp_path / "model")
+    assert loaded.card.tiling == report.tiling.tiling and loaded.card.tiling.growth != 0.0
+    stated = loaded.card.training["tiling"]
+    assert stated["figures"]["share_below_seen_whole"] == 1.0 and "resized whole, 100%" in stated["reason"]
+    assert set(stated["figures"]["tiles_learned_from"]) == {"bright", "dark", "good"}
+    assert report.test.balanced_accuracy >= 0.8
+    again = train(replace(request, output=tmp_path / "again", name="model"))
+    assert again.classifier.card.weights_sha256 == loaded.card.weights_sha256
+    assert again.classifier.card.tiling == loaded.card.tiling
+
+
+@pytest.mark.parametrize("asked", ["on", 32, -1])
+def test_a_tiling_that_cannot_be_is_refused_at_once(asked: object, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="it must be 'auto', 'off' or a number of pixels from 64"):
+        TrainingRequest(data=tmp_path, output=tmp_path / "m", tiling=asked)  # type: ignore[arg-type]
