@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from inspection_models.data.markings import is_marked, truth_of
+from inspection_models.images import ImageError
 from inspection_models.tiling import MAX_TILES, Tiling
 from inspection_models.training.request import TrainingError
 
@@ -38,6 +39,7 @@ _LEAST_GAIN = 2.0
 # A tenth of what is refused: a large image should take seconds.
 _USUAL_TILES = MAX_TILES // 10
 _LARGE_SHARE = 0.05
+_EXIF_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -112,15 +114,16 @@ def defect_sizes(
 
     Raises:
         DatasetError: a mask is missing or does not fit its image.
+        ImageError: an image is damaged.
     """
-    sides, extents, image_sizes, unmarked = [], [], [], 0
+    sides, extents, image_sizes = [], [], []
     seen: set[str] = set()
     defective = [sample for sample in samples if sample.labels != (good,)]
-    for number, sample in enumerate(defective, start=1):
-        largest = None
-        if is_marked(sample):
-            size = image_size(sample)
-            largest = _largest(marked_areas(truth_of(sample, size), preprocessing))
+    marked = [sample for sample in defective if is_marked(sample)]
+    unmarked = len(defective) - len(marked)
+    for number, sample in enumerate(marked, start=1):
+        size = image_size(sample)
+        largest = _largest(marked_areas(truth_of(sample, size), preprocessing))
         if largest is None:
             unmarked += 1
         else:
@@ -128,7 +131,7 @@ def defect_sizes(
             extents.append(largest[1])
             image_sizes.append(size)
             seen |= set(sample.labels)
-        progress(number, len(defective))
+        progress(number, len(marked))
     return DefectSizes(
         np.array(sides, np.float64),
         np.array(extents, np.float64),
@@ -210,10 +213,14 @@ def choose_tiling(sizes: DefectSizes, preprocessing: Preprocessing, asked: str |
 
 
 def image_size(sample: Sample) -> tuple[int, int]:
-    """(height, width) of a sample's image as a viewer shows it, from its header."""
-    with Image.open(sample.path) as image:
-        width, height = ImageOps.exif_transpose(image).size if _is_turned(image) else image.size
-    return (height, width)
+    """(height, width) of a sample's image as a viewer shows it, from its header. Raises `ImageError` for damaged ones."""
+    try:
+        with Image.open(sample.path) as image:
+            width, height = image.size
+            turned = image.getexif().get(_EXIF_ORIENTATION, 1) in range(5, 9)
+    except Exception as error:  # a damaged file makes a decoder raise anything at all
+        raise ImageError(f"{sample.path}: the image is damaged ({error}); export it again") from error
+    return (width, height) if turned else (height, width)
 
 
 def _missing(sizes: DefectSizes) -> str:
@@ -222,10 +229,6 @@ def _missing(sizes: DefectSizes) -> str:
     if sizes.unmarked_classes:
         return f"no defect of the class {sizes.unmarked_classes[0]!r} is marked"
     return ""
-
-
-def _is_turned(image: Image.Image) -> bool:
-    return bool(image.getexif().get(0x0112, 1) >= 5)
 
 
 def _tiling(sizes: DefectSizes, preprocessing: Preprocessing, asked: str | int) -> Tiling:

@@ -14,7 +14,7 @@ from inspection_models import DefectClassifier
 from inspection_models.data import Split, load_dataset
 from inspection_models.data.dataset import Box, RunLengths, Sample
 from inspection_models.data.markings import mask_runs, runs_mask, truth_of
-from inspection_models.images import read_image
+from inspection_models.images import ImageError, read_image
 from inspection_models.preprocessing import Preprocessing
 from inspection_models.tile_decisions import merge_logits
 from inspection_models.tiling import Tiling
@@ -370,3 +370,10 @@ def test_a_training_chooses_tiles_and_finds_what_a_plain_resize_loses(
 def test_a_tiling_that_cannot_be_is_refused_at_once(asked: object, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="it must be 'auto', 'off' or a number of pixels from 64"):
         TrainingRequest(data=tmp_path, output=tmp_path / "m", tiling=asked)  # type: ignore[arg-type]
+
+
+def test_a_damaged_image_is_named(tmp_path: Path) -> None:
+    sample = strip(tmp_path / "in", "dent", 0, (10, 10, 20, 5))
+    sample.path.write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"dent_0\.png: the image is damaged"):
+        defect_sizes([sample], "good", NETWORK)
