@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from inspection_models.data import Sample
 
 # Photographs of each defect class, and good ones; MAKE_FEWER=n takes an nth of them, to see that it works.
-_TRAINED, _TRAINED_GOOD = 24, 36
-_TESTED, _TESTED_GOOD = 10, 30
+_TRAINED, _TRAINED_GOOD = 16, 24
+_TESTED, _TESTED_GOOD = 8, 20
 _EPOCHS = {"tiles": 2, "whole": 12}
 _PICTURE = Path(__file__).parents[1] / "docs" / "images" / "large-image.jpg"
 _HIT = 0.5

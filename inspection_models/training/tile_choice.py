@@ -213,7 +213,11 @@ def choose_tiling(sizes: DefectSizes, preprocessing: Preprocessing, asked: str |
 
 
 def image_size(sample: Sample) -> tuple[int, int]:
-    """(height, width) of a sample's image as a viewer shows it, from its header. Raises `ImageError` for damaged ones."""
+    """(height, width) of a sample's image as a viewer shows it, from its header.
+
+    Raises:
+        ImageError: it is damaged.
+    """
     try:
         with Image.open(sample.path) as image:
             width, height = image.size
