@@ -231,10 +231,10 @@ class DecisionPipeline:
         threshold = self.classifier.thresholds.region
         if used != own:
             threshold = replace(threshold, relative=RegionThresholds.usual(used).relative)
-        if evidence.tiles is not None:
+        tiling = self.classifier.card.tiling
+        if evidence.tiles is not None and tiling is not None:
             # What is a speck, is so in what the network saw at once.
-            tile = evidence.tiles.shown[0].tile
-            share = min(1.0, tile.height * tile.width / math.prod(size))
+            share = min(1.0, math.prod(tiling.size) / math.prod(size))
             threshold = replace(threshold, minimum_area=threshold.minimum_area * share)
         found: tuple[Region, ...] = ()
         if not is_good:

@@ -144,7 +144,7 @@ class TrainingEvent:
 
     Attributes:
         phase: measure the ``sizes`` of marked defects, cut ``tiles``, ``read`` images, train the ``head``, pass through
-            an ``epoch``, ``merge`` the tiles of whole images, draw ``lines``, ``test`` images.
+            an ``epoch``, ``merge`` the tiles of whole images, draw ``lines``, learn ``regions``, ``test`` images.
         epoch: which epoch, from 1; 0 outside that phase.
         epochs: how many there will be at most.
         done: steps done.
