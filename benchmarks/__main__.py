@@ -23,6 +23,8 @@ BENCHMARKS = {
     "explanation-figures": "benchmarks.explanation_figures",
     "explanation-sanity": "benchmarks.explanation_sanity",
     "quorum-parts": "benchmarks.quorum_parts",
+    "large-images": "benchmarks.large_images",
+    "defect-size": "benchmarks.defect_size",
 }
 
 

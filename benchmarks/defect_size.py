@@ -1,4 +1,4 @@
-"""How small a defect a network still sees: the figure that the choice of tiles rests on.
+"""How small a defect a network still sees: what the choice of tiles is to be checked by.
 
 EfficientNet-Lite0 is trained on synthetic strip at the network's own size, with defects from 2 to 30 pixels, and asked
 about others of them.

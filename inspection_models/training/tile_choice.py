@@ -5,7 +5,7 @@ defective images or more have defects below `SEEN` network pixels once the image
 large that all but the smallest tenth of the defects come to `SEEN` network pixels in them, though never finer than the
 photograph itself. They are not worth their time where that would show the defects less than twice as large.
 
-`SEEN` is measured: docs/large-images.md.
+`SEEN` is a choice so far; `python -m benchmarks defect-size` makes the figures to check it by.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from inspection_models.preprocessing import Preprocessing
 
 SEEN = 12.0
-"""Side in network pixels of the smallest defects that a network is sure to see."""
+"""Side in network pixels from which a defect is taken to be seen."""
 
 _LOST_SHARE = 0.25
 _MISSED_SHARE = 0.10
