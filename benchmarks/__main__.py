@@ -25,6 +25,7 @@ BENCHMARKS = {
     "quorum-parts": "benchmarks.quorum_parts",
     "large-images": "benchmarks.large_images",
     "defect-size": "benchmarks.defect_size",
+    "region-overlap": "benchmarks.region_overlap",
 }
 
 

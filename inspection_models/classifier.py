@@ -29,6 +29,7 @@ from inspection_models.model_card import (
 )
 from inspection_models.networks import NetworkError, build_network
 from inspection_models.preprocessing import check_pixels
+from inspection_models.region_features import PixelFeatures
 from inspection_models.region_head import HEAD_FILE, RegionHead, RegionHeadError
 from inspection_models.tile_decisions import merge_logits, tile_engine, tile_logits
 
@@ -247,7 +248,10 @@ class DefectClassifier:
             network.load_state_dict(safetensors.torch.load(weights), strict=True)
         except Exception as error:  # damaged safetensors raise several types of their own
             raise ModelError(f"{path}: does not fit field 'architecture' {card.architecture!r} ({error})") from error
-        return cls(network.to(device), card, _read_head(folder, card), _familiarity(folder, card))
+        classifier = cls(network, card, _read_head(folder, card), _familiarity(folder, card))
+        _check_head(folder, classifier)
+        network.to(device)
+        return classifier
 
 
 def _read_head(folder: Path, card: ModelCard) -> RegionHead | None:
@@ -268,6 +272,16 @@ def _read_head(folder: Path, card: ModelCard) -> RegionHead | None:
         return RegionHead.of_weights(weights)
     except RegionHeadError as error:
         raise ModelError(f"{path}: {error}") from error
+
+
+def _check_head(folder: Path, classifier: DefectClassifier) -> None:
+    """Refuse now what could not draw a region later: a head that was learned on another network."""
+    if classifier.region_head is None:
+        return
+    try:
+        classifier.region_head.check(PixelFeatures(classifier))
+    except RegionHeadError as error:
+        raise ModelError(f"{folder / HEAD_FILE}: {error}") from error
 
 
 def _familiarity(folder: Path, card: ModelCard) -> Familiarity | None:

@@ -91,17 +91,25 @@ class RegionHead(nn.Module):
             ) from error
         return head.eval()
 
-    def draw(self, features: PixelFeatures, pixels: NDArray[np.uint8], evidence: Evidence) -> NDArray[np.float32]:
-        """Probability that a pixel is of the defect asked about: float32 [h, w] in [0, 1], image uint8 [h, w, 3].
+    def check(self, features: PixelFeatures) -> None:
+        """Make sure that the head can judge these features.
 
         Raises:
-            RegionHeadError: the head was learned on another network.
+            RegionHeadError: it was learned on another network.
         """
         if features.dimensions != len(self.mean):
             raise RegionHeadError(
                 f"the region head takes {len(self.mean)} features, the network gives {features.dimensions}: it was "
                 "learned on another network; learn it anew with `inspection regions`"
             )
+
+    def draw(self, features: PixelFeatures, pixels: NDArray[np.uint8], evidence: Evidence) -> NDArray[np.float32]:
+        """Probability that a pixel is of the defect asked about: float32 [h, w] in [0, 1], image uint8 [h, w, 3].
+
+        Raises:
+            RegionHeadError: the head was learned on another network.
+        """
+        self.check(features)
         with torch.inference_mode():
             probabilities = torch.sigmoid(self(features.of(pixels, evidence))).numpy()
         return features.to_image(probabilities, (pixels.shape[0], pixels.shape[1]))

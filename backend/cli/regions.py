@@ -51,6 +51,7 @@ def learn(
     # Which class is good is the model's to say, not the data set's.
     dataset = load_dataset(data, layout=layout, good_class="")
     train, validation, test = (choose_part(before.card, dataset, part) for part in ("train", "validation", "test"))
+    _check_marks(before, train.samples, validation.samples)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -80,6 +81,22 @@ def learn(
     else:
         _print(report, Console())
     return 0
+
+
+def _check_marks(model: DefectClassifier, train: Sequence[Sample], validation: Sequence[Sample]) -> None:
+    """Refuse data of which nothing could be learned, lest a head that is there be lost for nothing."""
+    from inspection_models.data import DatasetError  # noqa: PLC0415
+    from inspection_models.data.markings import is_marked  # noqa: PLC0415
+    from inspection_models.region_learning import FEWEST_TO_JUDGE, FEWEST_TO_LEARN  # noqa: PLC0415
+
+    learn, judge = (
+        sum(sample.label != model.good_class and is_marked(sample) for sample in part) for part in (train, validation)
+    )
+    if learn < FEWEST_TO_LEARN and judge < FEWEST_TO_JUDGE:
+        raise DatasetError(
+            f"defects are marked in {learn} images of the training part and {judge} of the validation part; a head "
+            f"needs {FEWEST_TO_LEARN}, the choice of how to draw {FEWEST_TO_JUDGE}: add masks, boxes or outlines"
+        )
 
 
 def _with_list(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 from inspection_models.classifier import DefectClassifier, ModelError
 from inspection_models.data import Sample
+from inspection_models.model_card import CARD_FILE
 from inspection_models.networks import build_network
 from inspection_models.preprocessing import Preprocessing
 from inspection_models.region_features import Evidence, PixelFeatures
@@ -147,6 +149,32 @@ def test_a_head_of_another_network_or_a_damaged_one_is_refused(classifier: Defec
         foreign.draw(PixelFeatures(classifier), pixels, evidence_of(truth, 5))
     with pytest.raises(RegionHeadError, match="cannot be used"):
         RegionHead.of_weights(b"nothing of the kind")
+
+
+def test_a_head_that_cannot_be_used_is_refused_when_the_model_is_read(
+    classifier: DefectClassifier, head: RegionHead, tmp_path: Path
+) -> None:
+    def stated(found: RegionHead, folder: Path) -> Path:
+        drawing = RegionDrawing("learned", RegionHeadSettings(found.weights_sha256))
+        classifier.with_head(classifier.card.with_settings(regions=drawing), found).save(folder)
+        return folder
+
+    newer, older = stated(head, tmp_path / "newer"), stated(learned(classifier, seed=1), tmp_path / "older")
+    (newer / HEAD_FILE).write_bytes((older / HEAD_FILE).read_bytes())
+    with pytest.raises(ModelError, match=rf"newer/{HEAD_FILE}: its sha256 is .* changed or damaged"):
+        DefectClassifier.load(newer)
+
+    foreign = fit_head([Places(torch.randn(40, 5), (torch.arange(40) % 2).float(), torch.ones(40))])
+    with pytest.raises(ModelError, match=rf"foreign/{HEAD_FILE}: .* learned on another network"):
+        DefectClassifier.load(stated(foreign, tmp_path / "foreign"))
+
+    content = (older / HEAD_FILE).read_bytes()[:100]
+    (older / HEAD_FILE).write_bytes(content)
+    drawing = RegionDrawing("learned", RegionHeadSettings(hashlib.sha256(content).hexdigest()))
+    card = classifier.card.with_settings(regions=drawing)
+    (older / CARD_FILE).write_text(card.to_json(), encoding="utf-8")
+    with pytest.raises(ModelError, match=rf"older/{HEAD_FILE}: .* cannot be used"):
+        DefectClassifier.load(older)
 
 
 def samples(folder: Path, stained: int, good: int, first: int, *, masks: bool = True) -> list[Sample]:
