@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,10 @@ def curves_png(epochs: Sequence[EpochFigures], best_epoch: int, title: str) -> b
         },
     )
     shares.set_ylabel("decided rightly")
-    shares.set_ylim(0, 1.02)
+    # From the ten per cent below the lowest point: between 97 and 100 lies what a reader wants to see.
+    lowest = min(min(epoch.training_accuracy, epoch.validation_accuracy, epoch.balanced_accuracy) for epoch in epochs)
+    bottom = max(0.0, math.floor(lowest * 10 - 0.5) / 10)
+    shares.set_ylim(bottom, 1 + 0.02 * (1 - bottom))
     shares.yaxis.set_major_formatter(PercentFormatter(1.0))
     shares.set_xlabel("epoch (0: the new last layer alone)")
     shares.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
