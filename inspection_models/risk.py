@@ -84,8 +84,11 @@ def allowed_failures(parts: int, risk: Risk) -> int:
 def parts_needed(risk: Risk) -> int:
     """The smallest number of independent parts of which none fails that shows a risk to be kept."""
     if risk.confidence is None:
-        return math.ceil(1 / risk.rate) - 1
-    return math.ceil(math.log(1 - risk.confidence) / math.log1p(-risk.rate) - 1e-9)
+        needed = math.ceil(1 / risk.rate) - 1
+    else:
+        needed = math.ceil(math.log(1 - risk.confidence) / math.log1p(-risk.rate) - 1e-9)
+    # Where the last digit of a quotient decides, the rule that is applied to the parts has the last word.
+    return needed if allowed_failures(needed, risk) >= 0 else needed + 1
 
 
 def lowest_rate(parts: int, confidence: float | None) -> float:

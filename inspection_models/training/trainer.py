@@ -377,10 +377,17 @@ def _attachments(report: TrainingReport) -> dict[str, bytes]:
     }
     name = report.classifier.version.name
     title = f"{name}: test part"
+    curves = (
+        {
+            CURVES_FILE: curves_csv(report.epochs),
+            CURVES_PICTURE: curves_png(report.epochs, report.best_epoch, name),
+        }
+        if report.epochs
+        else {}
+    )
     return {
         SUMMARY_FILE: (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode(),
-        CURVES_FILE: curves_csv(report.epochs),
-        CURVES_PICTURE: curves_png(report.epochs, report.best_epoch, name),
+        **curves,
         CONFUSION_FILE: confusion_png(report.test, title),
         RELIABILITY_FILE: reliability_png(report.test, title),
     }

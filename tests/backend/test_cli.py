@@ -278,6 +278,7 @@ def test_a_network_that_begins_at_random_is_told_of(tmp_path: Path, capsys: pyte
         for name in ("first", "second")
     ]
     assert [len(course) for course in courses] == [0, 1]
+    assert [(tmp_path / name / "learning_curves.png").is_file() for name in ("first", "second")] == [False, True]
     assert run([*arguments, "--network", "shufflenet", "--out", str(tmp_path / "third")]) == 1
     assert "begins at random" not in capsys.readouterr().err
 

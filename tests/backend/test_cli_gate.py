@@ -60,10 +60,10 @@ def write_model(
     return directory
 
 
-def write_data(root: Path, classes: tuple[str, ...] = desks.CLASSES, name: str = "") -> Path:
-    """Six images a class, each defect with its mask."""
+def write_data(root: Path, classes: tuple[str, ...] = desks.CLASSES, name: str = "", each: int = 6) -> Path:
+    """Some images a class, each defect with its mask."""
     for number, label in enumerate(classes):
-        for index in range(6):
+        for index in range(each):
             path = root / "images" / label / f"{name}{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(desks.png(seed=100 * number + index))
@@ -204,7 +204,8 @@ def test_an_equal_candidate_is_released_by_rules_that_allow_it(
 
 
 @pytest.mark.slow
-def test_a_version_with_learned_regions_keeps_the_list_of_what_it_has_seen(data: Path, tmp_path: Path) -> None:
+def test_a_version_with_learned_regions_keeps_the_list_of_what_it_has_seen(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", each=36)
     samples = load_dataset(data, good_class="").samples
     before = write_model(tmp_path / "before", "crack", seen=Split(samples[:1], (), samples[1:]))
     assert run(["regions", str(before), "--data", str(data), "--out", str(tmp_path / "after")]) == 0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binom, binomtest
 
@@ -34,12 +34,20 @@ def test_how_many_parts_are_needed_is_what_tables_say(rate: float, confidence: f
 
 @settings(deadline=None)
 @given(RATES, CONFIDENCES)
+@example(0.5, 0.5000000000000001)
 def test_one_part_fewer_than_needed_shows_nothing(rate: float, confidence: float) -> None:
     risk = Risk(rate, confidence)
     needed = parts_needed(risk)
     assert allowed_failures(needed, risk) >= 0
     assert needed == 1 or allowed_failures(needed - 1, risk) == -1
     assert lowest_rate(needed, confidence) <= rate * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("rate", [1 / 49, 1 / 3, 0.07])
+def test_a_rate_on_average_needs_as_many_parts_as_it_is_shown_on(rate: float) -> None:
+    needed = parts_needed(Risk(rate, None))
+    assert allowed_failures(needed, Risk(rate, None)) >= 0
+    assert allowed_failures(needed - 1, Risk(rate, None)) == -1
 
 
 @settings(deadline=None)
