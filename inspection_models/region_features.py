@@ -7,7 +7,7 @@ left out: it is coarser than any outline, and holds most of the channels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -43,8 +43,41 @@ class Evidence:
     attribution_map: NDArray[np.floating]
 
 
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """One photograph as `PixelFeatures` sees it.
+
+    Attributes:
+        blocks: outputs of the network's blocks, each [1, C, h, w] over the network's input.
+        near: contrast and evidence, float [16, rows, columns].
+        asked: 1 for the class asked about, else 0, float32 [classes].
+        places: where the places lie, as x, y in [-1, 1] over the network's input, float32 [rows, columns, 2].
+    """
+
+    blocks: tuple[Tensor, ...]
+    near: Tensor
+    asked: Tensor
+    places: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) of the places."""
+        return (self.places.shape[0], self.places.shape[1])
+
+    def features(self, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
+        """Of the places in a window, float32 [dimensions, rows, columns]."""
+        places = self.places[rows, columns]
+        blocks = [_sampled(maps.float(), places) for maps in self.blocks]
+        asked = self.asked[:, None, None].expand(-1, *places.shape[:2])
+        return torch.cat([*blocks, self.near[:, rows, columns].float(), asked])
+
+    def halved(self) -> Sight:
+        """The same in half the memory: its maps in bfloat16, of which the digits suffice to learn from."""
+        return replace(self, blocks=tuple(maps.bfloat16() for maps in self.blocks), near=self.near.bfloat16())
+
+
 class PixelFeatures:
-    """Features of the photographs of one classifier, float32 [places, dimensions]."""
+    """Features of the photographs of one classifier."""
 
     def __init__(self, classifier: DefectClassifier) -> None:
         self._classes = classifier.classes
@@ -58,34 +91,22 @@ class PixelFeatures:
         """How many features a place has."""
         return sum(block.channels for block in self._blocks) + _CONTRASTS + _EVIDENCE + len(self._classes)
 
-    def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """(rows, columns) of the places of an image of (height, width)."""
-        height, width = self._preprocessing.placement(image_size).content_size
-        return (-(-height // STRIDE), -(-width // STRIDE))
-
-    def of(self, pixels: NDArray[np.uint8], evidence: Evidence) -> Tensor:
-        """Features of an image uint8 [h, w, 3], row by row of `grid`: float32 [places, dimensions] on the processor."""
+    def of(self, pixels: NDArray[np.uint8], evidence: Evidence) -> Sight:
+        """What is known of an image uint8 [h, w, 3], on the processor."""
         inputs, placement = self._preprocessing.apply(pixels)
         device = next(self._network.parameters()).device
         captured = capture(self._network, inputs.unsqueeze(0).to(device), self._blocks)
         places = self._places(placement)
-        columns = []
-        for maps in captured.feature_maps:
-            values = maps.detach().float().cpu()  # (1, C, h, w)
-            columns.append(_sampled(values, places))
         canvas, _ = self._preprocessing.fit(pixels)
-        columns.append(_sampled(_contrasts(canvas.mean(axis=2))[None], places))
-        columns.append(_sampled(self._asked(pixels, evidence, placement)[None], places))
+        near = torch.cat([_contrasts(canvas.mean(axis=2)), self._asked(pixels, evidence, placement)])
         asked = torch.zeros(len(self._classes))
         asked[self._classes.index(evidence.label)] = 1
-        columns.append(asked.expand(len(places), -1))
-        return torch.cat(columns, dim=1)
-
-    def to_image(self, values: NDArray[np.float32], image_size: tuple[int, int]) -> NDArray[np.float32]:
-        """Values of the places of an image, [places], brought to its pixels [h, w]."""
-        grid = np.ascontiguousarray(values.reshape(self.grid(image_size)))
-        enlarged: NDArray[np.float32] = cv2.resize(grid, image_size[::-1], interpolation=cv2.INTER_LINEAR)
-        return enlarged
+        return Sight(
+            blocks=tuple(maps.detach().float().cpu() for maps in captured.feature_maps),
+            near=_sampled(near[None], places),
+            asked=asked,
+            places=places,
+        )
 
     def _asked(self, pixels: NDArray[np.uint8], evidence: Evidence, placement: Placement) -> Tensor:
         """The map and what snapping makes of it, near and in their surroundings: float32 [9, H, W]."""
@@ -111,19 +132,18 @@ class PixelFeatures:
         return canvas
 
     def _places(self, placement: Placement) -> Tensor:
-        """Centres of the places as x, y in [-1, 1] over the network's input: float32 [places, 2]."""
-        rows, columns = self.grid(placement.image_size)
+        """Centres of the places as x, y in [-1, 1] over the network's input: float32 [rows, columns, 2]."""
         (top, left), (height, width) = placement.offset, placement.content_size
+        rows, columns = -(-height // STRIDE), -(-width // STRIDE)
         y = (top + (torch.arange(rows) + 0.5) * height / rows) * 2 / placement.network_size[0] - 1
         x = (left + (torch.arange(columns) + 0.5) * width / columns) * 2 / placement.network_size[1] - 1
         down, across = torch.meshgrid(y, x, indexing="ij")
-        return torch.stack([across, down], dim=-1).reshape(-1, 2).float()
+        return torch.stack([across, down], dim=-1).float()
 
 
-def _sampled(values: Tensor, places: Tensor) -> Tensor:
-    """Bilinear values of maps [1, C, h, w] at places: [places, C]."""
-    found = functional.grid_sample(values, places[None, None], padding_mode="border", align_corners=False)
-    return found[0, :, 0].T
+def _sampled(maps: Tensor, places: Tensor) -> Tensor:
+    """Bilinear values of maps [1, C, h, w] at places [rows, columns, 2]: [C, rows, columns]."""
+    return functional.grid_sample(maps, places[None], padding_mode="border", align_corners=False)[0]
 
 
 def _blurred(values: NDArray[np.float32], share: float) -> NDArray[np.float32]:

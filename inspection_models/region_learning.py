@@ -19,7 +19,7 @@ from inspection_models.images import read_image
 from inspection_models.metrics.bootstrap import Interval, mean_interval
 from inspection_models.region_drawing import draw_regions, mask_of
 from inspection_models.region_features import Evidence, PixelFeatures
-from inspection_models.region_head import RegionHead, fit_head, places_of
+from inspection_models.region_head import Photograph, RegionHead, fit_head
 from inspection_models.region_settings import DrawnBy, RegionDrawing, RegionHeadSettings
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def learn_regions(
         train: to learn a head from; images without marks are left out, of good ones some are taken.
         validation: to choose thresholds and the way of drawing.
         data_sha256: of the data set, for the record.
-        seed: of drawing images and places, and of the head's first weights.
+        seed: of drawing images and windows, and of the head's first weights.
         progress: told what is done, and how many of how many images.
 
     Raises:
@@ -152,10 +152,9 @@ def learn_head(
     Raises:
         RegionHeadError: nothing is marked.
     """
-    rng = np.random.default_rng(seed)
     features = PixelFeatures(classifier)
     photographs = [
-        places_of(features, one.pixels, Evidence(one.label, one.attribution_map), one.truth, rng)
+        Photograph.of(features, one.pixels, Evidence(one.label, one.attribution_map), one.truth)
         for one in marked_images(classifier, marked, progress=progress)
     ]
     for number, sample in enumerate(good, start=1):
@@ -163,9 +162,11 @@ def learn_head(
         label = _likeliest_defect(classifier, pixels)
         evidence = Evidence(label, explained_map(classifier, pixels, label))
         nowhere = np.zeros((pixels.shape[0], pixels.shape[1]), np.bool_)
-        photographs.append(places_of(features, pixels, evidence, nowhere, rng))
+        photographs.append(Photograph.of(features, pixels, evidence, nowhere))
         progress("explaining good images", number, len(good))
-    return fit_head(photographs, seed=seed)
+    return fit_head(
+        photographs, seed=seed, progress=lambda done, total: progress("learning to draw regions", done, total)
+    )
 
 
 def _defective(classifier: DefectClassifier, samples: Sequence[Sample], seed: int) -> list[Sample]:

@@ -129,7 +129,7 @@ def test_one_training_is_measured_once_on_the_test_part_and_its_head_sees_the_ma
         return [MarkedImage("g", "pit", grey, heat, truth, True)]
 
     half = [np.where(np.arange(64)[:, None] * np.ones(64) < 8, 0.9, 0.1).astype(np.float32)]
-    monkeypatch.setattr(region_overlap, "data_folder", lambda _name, _folder: tmp_path)
+    monkeypatch.setattr(region_overlap, "as_image_folder", lambda _folder: tmp_path)
     monkeypatch.setattr(region_overlap, "_trained", lambda *_: stub)
     monkeypatch.setattr(region_overlap, "load_dataset", lambda _: SimpleNamespace(sha256="d" * 64))
     monkeypatch.setattr(region_overlap, "choose_part", lambda _card, _data, part: SimpleNamespace(samples=parts[part]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,16 +12,24 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional
 
 from inspection_models.classifier import DefectClassifier, ModelError
 from inspection_models.data import Sample
 from inspection_models.model_card import CARD_FILE
 from inspection_models.networks import build_network
 from inspection_models.preprocessing import Preprocessing
-from inspection_models.region_features import Evidence, PixelFeatures
-from inspection_models.region_head import HEAD_FILE, Places, RegionHead, RegionHeadError, fit_head, places_of
+from inspection_models.region_features import Evidence, PixelFeatures, Sight
+from inspection_models.region_head import HEAD_FILE, Photograph, RegionHead, RegionHeadError, _loss, fit_head
 from inspection_models.region_learning import FEWEST_TO_JUDGE, FEWEST_TO_LEARN, LIT_GOOD_SHARE, learn_regions
 from inspection_models.region_settings import RegionDrawing, RegionHeadSettings
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_steps() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("inspection_models.region_head.STEPS", 120)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +67,19 @@ def evidence_of(truth: np.ndarray, seed: int) -> Evidence:
 
 
 def learned(classifier: DefectClassifier, seed: int = 0) -> RegionHead:
-    features, rng = PixelFeatures(classifier), np.random.default_rng(seed)
+    features = PixelFeatures(classifier)
     shown = []
     for number in range(30):
         pixels, truth = part(number, stained=number % 3 > 0)
-        shown.append(places_of(features, pixels, evidence_of(truth, number), truth, rng))
+        shown.append(Photograph.of(features, pixels, evidence_of(truth, number), truth))
     return fit_head(shown, seed=seed)
+
+
+def foreign_head() -> RegionHead:
+    """A head for a network whose places have five features."""
+    places = torch.stack(torch.meshgrid(torch.linspace(-1, 1, 8), torch.linspace(-1, 1, 8), indexing="ij"), dim=-1)
+    sight = Sight((torch.randn(1, 2, 8, 8),), torch.randn(2, 8, 8), torch.ones(1), places)
+    return fit_head([Photograph(sight, (torch.arange(64) % 2).float().reshape(8, 8))])
 
 
 @pytest.fixture(scope="module")
@@ -93,20 +109,45 @@ def test_the_same_places_and_seed_give_the_same_head(classifier: DefectClassifie
     assert learned(classifier, seed=1).weights_sha256 != head.weights_sha256
 
 
-def test_places_are_drawn_from_both_sides_and_none_is_lost_of_a_speck(classifier: DefectClassifier) -> None:
+def test_nothing_is_lost_of_a_speck_and_a_head_needs_both_sides(classifier: DefectClassifier) -> None:
     pixels, _ = part(0, stained=False)
     speck = np.zeros((60, 80), np.bool_)
     speck[30, 41] = True
     features = PixelFeatures(classifier)
-    places = places_of(features, pixels, evidence_of(speck, 0), speck, np.random.default_rng(0))
-    assert int(places.defective.sum()) == 1
-    assert places.features.shape == (len(places.defective), features.dimensions)
-    none = places_of(features, pixels, evidence_of(speck, 0), ~speck & speck, np.random.default_rng(0))
-    assert not none.defective.any()
+    one = Photograph.of(features, pixels, evidence_of(speck, 0), speck)
+    assert one.covered.shape == one.sight.shape
+    assert float(one.covered.max()) == 1.0 and int((one.covered > 0).sum()) <= 4
+    none = Photograph.of(features, pixels, evidence_of(speck, 0), ~speck & speck)
+    assert not none.covered.any()
     with pytest.raises(RegionHeadError, match="with and without"):
         fit_head([none])
     with pytest.raises(RegionHeadError, match="with and without"):
         fit_head([])
+
+
+def test_features_of_a_window_are_those_of_the_whole(classifier: DefectClassifier) -> None:
+    features = PixelFeatures(classifier)
+    pixels, truth = part(3, stained=True)
+    sight = features.of(pixels, evidence_of(truth, 3))
+    whole = sight.features()
+    assert whole.shape == (features.dimensions, *sight.shape) and whole.dtype == torch.float32
+    assert torch.equal(sight.features(slice(3, 9), slice(5, 20)), whole[:, 3:9, 5:20])
+    assert whole[-2:].flatten(1).T.unique(dim=0).tolist() == [[0.0, 1.0]]
+    close = torch.isclose(sight.halved().features(), whole, rtol=0.02, atol=0.02 * float(whole.abs().max()))
+    assert bool(close.all())
+
+
+def test_what_is_beyond_a_photograph_counts_for_nothing() -> None:
+    judged, wanted = torch.randn(3, 6, 9), (torch.rand(3, 6, 9) > 0.7).float()
+    wanted[2] = 0
+    padded = functional.pad(judged, (0, 4, 0, 2), value=7.0), functional.pad(wanted, (0, 4, 0, 2), value=-1.0)
+    found = float(_loss(*padded))
+    assert found == pytest.approx(float(_loss(judged, wanted)), abs=1e-5)
+
+    p, t = 1 / (1 + np.exp(-judged.double().numpy())), wanted.double().numpy()
+    entropy = -np.mean(t * np.log(p) + (1 - t) * np.log(1 - p))
+    dice = [1 - (2 * (p[n] * t[n]).sum() + 1) / (p[n].sum() + t[n].sum() + 1) for n in (0, 1)]
+    assert found == pytest.approx(entropy + np.mean(dice), abs=1e-5)
 
 
 def test_a_model_keeps_its_head_and_refuses_another(
@@ -142,8 +183,7 @@ def test_a_model_keeps_its_head_and_refuses_another(
 
 
 def test_a_head_of_another_network_or_a_damaged_one_is_refused(classifier: DefectClassifier) -> None:
-    places = Places(torch.randn(40, 5), (torch.arange(40) % 2).float(), torch.ones(40))
-    foreign = fit_head([places])
+    foreign = foreign_head()
     pixels, truth = part(5, stained=True)
     with pytest.raises(RegionHeadError, match="another network"):
         foreign.draw(PixelFeatures(classifier), pixels, evidence_of(truth, 5))
@@ -164,7 +204,7 @@ def test_a_head_that_cannot_be_used_is_refused_when_the_model_is_read(
     with pytest.raises(ModelError, match=rf"newer/{HEAD_FILE}: its sha256 is .* changed or damaged"):
         DefectClassifier.load(newer)
 
-    foreign = fit_head([Places(torch.randn(40, 5), (torch.arange(40) % 2).float(), torch.ones(40))])
+    foreign = foreign_head()
     with pytest.raises(ModelError, match=rf"foreign/{HEAD_FILE}: .* learned on another network"):
         DefectClassifier.load(stated(foreign, tmp_path / "foreign"))
 
