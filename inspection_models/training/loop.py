@@ -13,6 +13,7 @@ from torch import nn
 
 from inspection_models.networks.build import last_layer
 from inspection_models.training.augmentation import Augmentation
+from inspection_models.training.averaging import AveragedWeights
 from inspection_models.training.batches import draw_epoch
 from inspection_models.training.checkpoint import Checkpoint
 from inspection_models.training.curves import CURVES_FILE, curves_csv
@@ -60,7 +61,7 @@ def fit(
     fill: tuple[float, float, float],
     progress: Progress,
 ) -> Fit:
-    """Train a network in place and leave it with the weights that did best on the validation part.
+    """Train a network in place and leave it with the averaged weights that did best on the validation part.
 
     All chance in an epoch follows from the seed and its number, so a training that goes on from the checkpoint of the
     epoch before ends with the same weights.
@@ -119,6 +120,7 @@ class _Fitting:
         self._augment = Augmentation(flips=request.flips, fill=fill)
         self._weights = loss_weights(train, power=1).to(request.device)
         self._fine = fine_layers(network, request) if request.keeps_statistics else []
+        self._average = AveragedWeights(network)
         self._marks: MarkedPlaces | None = None
         if request.marks and train.are_marked:
             marks = MarkedPlaces(network, request.size, train.targets.shape[1], good)
@@ -153,6 +155,7 @@ class _Fitting:
             several=self._several,
             progress=progress,
         )
+        self._average.network.load_state_dict(self._network.state_dict())
         figures = self._validated(loss, None, right, 0.0, started)
         total = len(self._train)
         progress(TrainingEvent("head", total, total, balanced_accuracy=figures.balanced_accuracy))
@@ -168,8 +171,10 @@ class _Fitting:
         sums = np.zeros(3)
         drawn = draw_epoch(self._train.labels, self._train.targets.shape[1], request.batch_size, rng)
         for number, indices in enumerate(drawn, start=1):
-            self._set_rate((epoch - 1) * self._steps + number - 1)
+            step = (epoch - 1) * self._steps + number
+            self._set_rate(step - 1)
             sums += self._step(indices, rng)
+            self._average.update(self._network, step)
             done = min(number * request.batch_size, len(self._train) - 1)
             progress(TrainingEvent("epoch", done, len(self._train), epoch, request.epochs))
         loss, marks_loss, right = (sums / len(drawn)).tolist()
@@ -183,6 +188,7 @@ class _Fitting:
     def keep(self, place: Workplace) -> None:
         """Write the checkpoint of the epoch."""
         tensors = {f"network.{name}": tensor for name, tensor in self._network.state_dict().items()}
+        tensors |= {f"average.{name}": tensor for name, tensor in self._average.network.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self._best_weights.items()}
         if self._marks is not None:
             tensors |= {f"marks.{name}": tensor for name, tensor in self._marks.state_dict().items()}
@@ -201,11 +207,14 @@ class _Fitting:
         """Go on from a checkpoint, if there is one."""
         if checkpoint is None:
             return False
-        parts: dict[str, dict[str, torch.Tensor]] = {"network": {}, "best": {}, "marks": {}, "optimiser": {}}
+        parts: dict[str, dict[str, torch.Tensor]] = {
+            part: {} for part in ("network", "average", "best", "marks", "optimiser")
+        }
         for name, tensor in checkpoint.tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
         self._network.load_state_dict(parts["network"])
+        self._average.network.load_state_dict(parts["average"])
         self._best_weights = parts["best"]
         if self._marks is not None:
             self._marks.load_state_dict(parts["marks"])
@@ -276,7 +285,7 @@ class _Fitting:
     def _validated(
         self, loss: float, marks_loss: float | None, right: float, rate: float, started: float
     ) -> EpochFigures:
-        logits = logits_of(self._network, self._validation, self._request)
+        logits = logits_of(self._average.network, self._validation, self._request)
         found = validation_figures(logits, self._validation.targets, several=self._several)
         if not np.isfinite([found.loss, loss, marks_loss or 0.0]).all():
             raise TrainingError(f"the loss is no longer finite in epoch {self._epoch}; lower the learning rate")
@@ -294,7 +303,7 @@ class _Fitting:
         )
         self._course.append(figures)
         if self._best is None or is_better(figures, self._best):
-            self._best, self._best_weights = figures, _copied(self._network)
+            self._best, self._best_weights = figures, _copied(self._average.network)
         return figures
 
 

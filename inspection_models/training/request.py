@@ -171,7 +171,7 @@ class EpochFigures:
         training_loss: mean over the pass, of the decisions on augmented images.
         marks_loss: mean over the pass, of where defects are; None where no marks were learned from.
         training_accuracy: share of the augmented images decided rightly, as they were drawn.
-        validation_loss: on the validation part.
+        validation_loss: of the averaged weights, as the next two, on the validation part.
         validation_accuracy: share of its images decided rightly; with several classes an image, of its answers.
         balanced_accuracy: mean recall of its classes; with several an image, of showing and of not showing each.
         seconds: wall time of the pass and its validation.

@@ -55,6 +55,8 @@ RELIABILITY_FILE = "reliability.png"
 _IMAGENET_MEAN = (123.675, 116.28, 103.53)
 _IMAGENET_STD = (58.395, 57.12, 57.375)
 _RECORDED_PACKAGES = ("torch", "torchvision", "numpy", "opencv-python")
+# Raised whenever the same request comes to other weights, or a checkpoint to other contents, than before.
+_RECIPE = 2
 _DECIDING = (
     *(
         "architecture",
@@ -201,6 +203,7 @@ def _identity(request: TrainingRequest, dataset: Dataset, split: Split) -> dict[
     for part in (split.train, split.validation, split.test):
         digest.update("".join(f"{sample.sha256} {' '.join(sample.labels)}\n" for sample in part).encode() + b"\0")
     return {
+        "recipe": _RECIPE,
         "request": {name: getattr(request, name) for name in _DECIDING},
         "weights_sha256": None if request.weights is None else file_sha256(request.weights),
         "data_sha256": dataset.sha256,

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from inspection_models.training import TrainingError, train
 from inspection_models.training.checkpoint import Checkpoint, workplace
@@ -157,6 +158,52 @@ def test_a_damaged_checkpoint_is_refused(data: Path, tmp_path: Path) -> None:
         train(request)
     path.write_bytes(b"")
     with pytest.raises(TrainingError, match="--restart"):
+        train(request)
+
+
+def checkpoint_before(epoch: int, data: Path, output: Path, architecture: str) -> dict[str, torch.Tensor]:
+    """The tensors that a training keeps when it is stopped in an epoch."""
+    with pytest.raises(StoppedError):
+        train(request_of(data, output, architecture, "auto"), stop_in_epoch(epoch))  # type: ignore[arg-type]
+    (path,) = output.with_name(f".{output.name}.training").glob("*.safetensors")
+    tensors: dict[str, torch.Tensor] = load_file(path)
+    return tensors
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_checkpoint_holds_the_average_beside_the_weights_that_learn(data: Path, tmp_path: Path) -> None:
+    tensors = checkpoint_before(2, data, tmp_path / "model", SMALL)
+    network = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+    assert len(network) > 100
+    for name, learning in network.items():
+        averaged = tensors[f"average.{name}"]
+        assert torch.equal(averaged, tensors[f"best.{name}"])
+        assert torch.equal(averaged, learning) != learning.is_floating_point()
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("architecture", [PRETRAINED, SMALL])
+def test_stopped_and_taken_up_all_that_learns_and_its_average_are_the_same_to_the_bit(
+    data: Path, tmp_path: Path, architecture: str
+) -> None:
+    whole = checkpoint_before(3, data, tmp_path / "whole", architecture)
+    checkpoint_before(2, data, tmp_path / "stopped", architecture)
+    taken_up = checkpoint_before(3, data, tmp_path / "stopped", architecture)
+    assert taken_up.keys() == whole.keys()
+    assert {name.partition(".")[0] for name in whole} == {"network", "average", "best", "marks", "optimiser"}
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, taken_up[name]), name
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(data: Path, tmp_path: Path) -> None:
+    request = request_of(data, tmp_path / "model", SMALL, "auto")
+    with pytest.raises(StoppedError):
+        train(request, stop_in_epoch(2))  # type: ignore[arg-type]
+    known = tmp_path / ".model.training" / "identity.json"
+    identity = json.loads(known.read_text())
+    del identity["recipe"]
+    known.write_text(json.dumps(identity))
+    with pytest.raises(TrainingError, match=r"of another training: recipe was None and is 2.*--restart"):
         train(request)
 
 
