@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _PRETRAINED_SHARE = 0.1
 _HEAD_SHARE = 0.2
-_MARKS_SHARE = 0.5
+_MARKS_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,11 @@ class _Fitting:
         """Whether all epochs are passed, or enough of them without a gain."""
         waited = self._epoch - self._best.epoch if self._best is not None else 0
         return self._epoch >= self._request.epochs or waited >= self._request.patience
+
+    @property
+    def _readers_only(self) -> bool:
+        """Whether the marks are not to teach the network yet: what random readers want would harm what it knows."""
+        return self._epoch == 1 and not self._request.begins_at_random
 
     def begin(self, progress: Progress) -> None:
         """Fit the head, if the layers before it know something."""
@@ -277,7 +282,9 @@ class _Fitting:
             logits = self._network(batch.inputs.to(device))
         logits = logits.float()
         decided = decision_loss(logits, targets, self._weights, several=self._several)
-        marked = self._marks.loss(batch) if self._marks is not None else torch.zeros((), device=device)
+        marked = torch.zeros((), device=device)
+        if self._marks is not None:
+            marked = self._marks.loss(batch, readers_only=self._readers_only)
         self._precision.step(decided + _MARKS_SHARE * marked, self._optimiser)
         right = share_right(logits.detach(), targets, several=self._several)
         return np.array([float(decided.detach()), float(marked.detach()), right])

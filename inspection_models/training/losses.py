@@ -66,8 +66,10 @@ class MarkedPlaces(nn.Module):
         for handle in self._handles:
             handle.remove()
 
-    def loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: Batch, *, readers_only: bool) -> Tensor:
         """Of the network's latest pass, over the batch that it was made on.
+
+        With `readers_only` nothing of it reaches the network.
 
         Cells with a mark and cells without one count half each, however small the marks are. Cells at a mark's edge,
         and classes of which an image does not say where they are, do not count.
@@ -80,7 +82,8 @@ class MarkedPlaces(nn.Module):
         device = next(self.readers.parameters()).device
         marks, known = (values[:, self._defects].to(device) for values in (batch.marks, batch.marked))
         shown = batch.targets[:, self._defects].to(device) > 0
-        losses = [self._loss_of(reader, self._seen[key], marks, known, shown) for key, reader in self.readers.items()]
+        seen = {key: maps.detach() if readers_only else maps for key, maps in self._seen.items()}
+        losses = [self._loss_of(reader, seen[key], marks, known, shown) for key, reader in self.readers.items()]
         return torch.stack(losses).mean()
 
     def _loss_of(self, reader: nn.Module, maps: Tensor, marks: Tensor, known: Tensor, shown: Tensor) -> Tensor:

@@ -17,13 +17,14 @@ from inspection_models.data import load_dataset
 from inspection_models.data.dataset import Box, Sample
 from inspection_models.networks import build_network
 from inspection_models.preprocessing import Preprocessing
-from inspection_models.training import TrainingError, TrainingRequest
+from inspection_models.training import TrainingError, TrainingRequest, train
 from inspection_models.training.augmentation import Augmentation
 from inspection_models.training.batches import Batch, FittedImages
 from inspection_models.training.losses import MarkedPlaces, decision_loss, loss_weights
 from inspection_models.training.precision import MixedPrecision
 from inspection_models.training.stages import fine_layers, set_stage
 from inspection_models.training.stopping import validation_figures
+from tests.inspection_models.broken_training import request_of
 from tests.inspection_models.test_training_resumed import marked_shades
 
 PLAIN = Preprocessing("letterbox", (48, 48), (127.0,) * 3, (128.0,) * 3)
@@ -93,7 +94,7 @@ def test_the_marks_loss_by_hand() -> None:
         for cells, held in ((16, 1), (64, 4)):
             total = (2 * cells - held) * outside[0] + 2 * cells * outside[1]
             expected.append(0.5 * (inside + total / (2 * cells)))
-        torch.testing.assert_close(places.loss(batch), torch.stack(expected).mean())
+        torch.testing.assert_close(places.loss(batch, readers_only=False), torch.stack(expected).mean())
 
 
 def test_unknown_places_and_marks_that_left_the_picture_do_not_count() -> None:
@@ -103,11 +104,47 @@ def test_unknown_places_and_marks_that_left_the_picture_do_not_count() -> None:
         network(nothing[:, :3])
         for marked in ([[False, True, True]], [[True, True, True]]):
             # Class 0 shows, but is not marked, or nowhere any more: only class 1 is told to be absent.
-            loss = places.loss(marked_batch(nothing, [[1, 0, 0]], marked))
+            loss = places.loss(marked_batch(nothing, [[1, 0, 0]], marked), readers_only=False)
             for reader in places.readers.values():
                 reader.bias.data[0] += 5
-            torch.testing.assert_close(places.loss(marked_batch(nothing, [[1, 0, 0]], marked)), loss)
+            torch.testing.assert_close(
+                places.loss(marked_batch(nothing, [[1, 0, 0]], marked), readers_only=False), loss
+            )
     assert not network.fine._forward_hooks
+
+
+@pytest.mark.parametrize("readers_only", [False, True])
+def test_the_marks_loss_teaches_the_network_unless_only_the_readers_are_to_learn(readers_only: bool) -> None:
+    network = Stub()
+    marks = torch.zeros(1, 3, 16, 16)
+    marks[0, 0, 0:4, 0:4] = 1
+    batch = marked_batch(marks, [[1, 0, 0]], [[True, True, True]])
+    with MarkedPlaces(network, (16, 16), 3, good=2) as places:
+        network(torch.ones(1, 3, 16, 16))
+        places.loss(batch, readers_only=readers_only).backward()  # type: ignore[no-untyped-call]
+        assert all(reader.weight.grad.any() for reader in places.readers.values())  # type: ignore[union-attr]
+        assert all((layer.weight.grad is None) == readers_only for layer in (network.fine, network.coarse))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "readers_only"),
+    [("efficientnet-lite0", [True, False]), ("shufflenet_v2_x0_5", [False, False])],
+)
+def test_only_readers_learn_from_marks_in_the_first_epoch_of_a_network_that_knows_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str, readers_only: list[bool]
+) -> None:
+    asked: list[bool] = []
+    loss = MarkedPlaces.loss
+
+    def watched(self: MarkedPlaces, batch: Batch, *, readers_only: bool) -> torch.Tensor:
+        asked.append(readers_only)
+        return loss(self, batch, readers_only=readers_only)
+
+    monkeypatch.setattr(MarkedPlaces, "loss", watched)
+    request = request_of(marked_shades(tmp_path / "data"), tmp_path / "model", architecture, "auto")
+    train(replace(request, epochs=2, patience=2))
+    steps = len(asked) // 2
+    assert asked == [readers_only[0]] * steps + [readers_only[1]] * steps
 
 
 def test_marks_come_fitted_with_the_images(tmp_path: Path) -> None:
