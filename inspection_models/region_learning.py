@@ -17,13 +17,15 @@ from inspection_models.attribution import attribute
 from inspection_models.data.markings import is_marked, truth_of
 from inspection_models.images import read_image
 from inspection_models.metrics.bootstrap import Interval, mean_interval
+from inspection_models.region_coverage import strictest_level
 from inspection_models.region_drawing import draw_regions, mask_of
 from inspection_models.region_features import Evidence, PixelFeatures
 from inspection_models.region_head import Photograph, RegionHead, fit_head
 from inspection_models.region_settings import DrawnBy, RegionDrawing, RegionHeadSettings
+from inspection_models.risk import RiskError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -44,6 +46,7 @@ LIT_GOOD_SHARE = 0.01
 
 _LEVELS = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 _PROBABILITIES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+_COVERING = (0.01, 0.02, 0.05, *_PROBABILITIES)
 _MOST_GOOD = 50
 WAYS: tuple[DrawnBy, ...] = ("map", "snapped", "learned")
 
@@ -79,7 +82,7 @@ class LearnedRegions:
     """
 
     classifier: DefectClassifier
-    overlaps: dict[str, Interval]
+    overlaps: dict[DrawnBy, Interval]
 
 
 def learn_regions(
@@ -89,6 +92,7 @@ def learn_regions(
     *,
     data_sha256: str,
     seed: int = 0,
+    coverage: float | None = None,
     progress: Progress = lambda _what, _done, _total: None,
 ) -> LearnedRegions:
     """Learn how `classifier` is to draw regions.
@@ -99,9 +103,12 @@ def learn_regions(
         validation: to choose thresholds and the way of drawing.
         data_sha256: of the data set, for the record.
         seed: of drawing images and windows, and of the head's first weights.
+        coverage: the share of a defect, above 0 and below 1, that its regions are to hold on average; thresholds are as
+            high as that allows, see `region_coverage`. None: where regions overlap best with what is marked.
         progress: told what is done, and how many of how many images.
 
     Raises:
+        RiskError: the validation part cannot show the stated coverage.
         ImageError: a file is damaged.
         DatasetError: a mask is missing or damaged.
     """
@@ -114,14 +121,13 @@ def learn_regions(
     if len(learned_from) >= FEWEST_TO_LEARN:
         head = learn_head(classifier, learned_from, _good(classifier, train, seed), seed=seed, progress=progress)
         drawing = replace(drawing, head=RegionHeadSettings(head.weights_sha256))
-    overlaps: dict[str, Interval] = {}
-    if len(seen) >= FEWEST_TO_JUDGE:
-        thresholds = replace(thresholds, relative=_best_level(seen))
-        features = PixelFeatures(classifier)
-        drawn = [] if head is None else [_head_map(head, features, one) for one in seen]
-        if drawing.head is not None:
-            drawing = replace(drawing, head=replace(drawing.head, threshold=_best_probability(seen, drawn)))
-        ways = WAYS if head is not None else WAYS[:2]
+    overlaps: dict[DrawnBy, Interval] = {}
+    if coverage is not None or len(seen) >= FEWEST_TO_JUDGE:
+        drawn = [] if head is None else [_head_map(head, PixelFeatures(classifier), one) for one in seen]
+        if coverage is None:
+            thresholds, drawing, ways = _at_best_overlap(seen, drawn, thresholds, drawing)
+        else:
+            thresholds, drawing, ways = _at_coverage(seen, drawn, thresholds, drawing, coverage)
         overlaps = {
             way: _interval(seen, overlaps_of(seen, thresholds, replace(drawing, drawn_by=way), drawn)) for way in ways
         }
@@ -131,12 +137,68 @@ def learn_regions(
         "seed": seed,
         "marked_images": {"train": len(learned_from), "validation": len(seen)},
         "good_images": sum(sample.label == classifier.good_class for sample in validation),
+        "coverage": coverage,
         "validation_mean_iou": {way: asdict(interval) for way, interval in overlaps.items()},
     }
     card = classifier.card.with_settings(
         thresholds=replace(classifier.thresholds, region=thresholds), regions=replace(drawing, origin=origin)
     )
     return LearnedRegions(classifier.with_head(card, head), overlaps)
+
+
+def _at_best_overlap(
+    seen: Sequence[MarkedImage],
+    drawn: Sequence[NDArray[np.float32]],
+    thresholds: RegionThresholds,
+    drawing: RegionDrawing,
+) -> tuple[RegionThresholds, RegionDrawing, tuple[DrawnBy, ...]]:
+    """Thresholds at which regions overlap best with what is marked, and the ways to choose among."""
+    thresholds = replace(thresholds, relative=_best_level(seen))
+    if drawing.head is None:
+        return thresholds, drawing, WAYS[:2]
+    return thresholds, _with_probability(drawing, _best_probability(seen, drawn)), WAYS
+
+
+def _at_coverage(
+    seen: Sequence[MarkedImage],
+    drawn: Sequence[NDArray[np.float32]],
+    thresholds: RegionThresholds,
+    drawing: RegionDrawing,
+    coverage: float,
+) -> tuple[RegionThresholds, RegionDrawing, tuple[DrawnBy, ...]]:
+    """The strictest thresholds that keep to the coverage, and the ways that do; snapping has none to set.
+
+    Raises:
+        RiskError: no way does.
+    """
+    groups = [one.group for one in seen]
+
+    def chosen(ways: Sequence[tuple[RegionThresholds, RegionDrawing]]) -> tuple[RegionThresholds, RegionDrawing]:
+        left_out = [_left_out(seen, *way, drawn) for way in ways]
+        return ways[strictest_level(np.array(left_out).reshape(len(ways), len(seen)), groups, coverage)]
+
+    ways: list[DrawnBy] = []
+    refused: RiskError | None = None
+    by_map = replace(drawing, drawn_by="map")
+    try:
+        thresholds, _ = chosen([(replace(thresholds, relative=level), by_map) for level in _LEVELS])
+        ways.append("map")
+    except RiskError as error:
+        refused = error
+    if drawing.head is not None:
+        by_head = replace(drawing, drawn_by="learned")
+        try:
+            _, drawing = chosen([(thresholds, _with_probability(by_head, level)) for level in _COVERING])
+            ways.append("learned")
+        except RiskError as error:
+            refused = error
+    if refused is not None and not ways:
+        raise refused
+    return thresholds, drawing, tuple(ways)
+
+
+def _with_probability(drawing: RegionDrawing, threshold: float) -> RegionDrawing:
+    return drawing if drawing.head is None else replace(drawing, head=replace(drawing.head, threshold=threshold))
 
 
 def learn_head(
@@ -233,7 +295,32 @@ def overlaps_of(
     head_maps: Sequence[NDArray[np.float32]] = (),
 ) -> list[float]:
     """Intersection over union of all regions of each image with what is marked in it, 0 to 1."""
-    found = []
+    return [
+        _overlap(mask, one.truth)
+        for one, mask in zip(images, _drawn_masks(images, thresholds, drawing, head_maps), strict=True)
+    ]
+
+
+def _left_out(
+    images: Sequence[MarkedImage],
+    thresholds: RegionThresholds,
+    drawing: RegionDrawing,
+    head_maps: Sequence[NDArray[np.float32]],
+) -> list[float]:
+    """The share of each image's marked pixels that its regions leave out."""
+    return [
+        float((one.truth & ~mask).sum() / one.truth.sum())
+        for one, mask in zip(images, _drawn_masks(images, thresholds, drawing, head_maps), strict=True)
+    ]
+
+
+def _drawn_masks(
+    images: Sequence[MarkedImage],
+    thresholds: RegionThresholds,
+    drawing: RegionDrawing,
+    head_maps: Sequence[NDArray[np.float32]],
+) -> Iterator[NDArray[np.bool_]]:
+    """The pixels of all regions of each image."""
     for place, one in enumerate(images):
         drawn = draw_regions(
             one.pixels,
@@ -242,8 +329,7 @@ def overlaps_of(
             drawing,
             head_map=head_maps[place] if drawing.drawn_by == "learned" else None,
         )
-        found.append(_overlap(mask_of(drawn, (one.truth.shape[0], one.truth.shape[1])), one.truth))
-    return found
+        yield mask_of(drawn, (one.truth.shape[0], one.truth.shape[1]))
 
 
 def head_maps_of(classifier: DefectClassifier, images: Sequence[MarkedImage]) -> list[NDArray[np.float32]]:

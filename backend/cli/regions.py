@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from backend.cli.risks import share
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -31,13 +33,17 @@ def learn(
     layout: Annotated[
         str | None, typer.Option("--layout", help="Layout of the data; told by itself if left out.")
     ] = None,
+    coverage: Annotated[
+        str | None, typer.Option("--coverage", help="Share of a defect that its regions hold on average, as 90%.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of drawing images and of the head's first weights.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is in --out.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report.")] = False,
 ) -> int:
     """Learn where to cut the map, whether to snap, and a head that draws; write a new version of the model.
 
-    The head learns from the training part, the choice is made on the validation part, and the overlap with what is
+    The head learns from the training part, the choice is made on the validation part: regions that overlap best with
+    what is marked or, with --coverage, the smallest that hold so much of a defect. The overlap with what is
     marked is printed for the test part, before and after, with 95 % intervals over groups of alike images.
     """
     from inspection_models import DefectClassifier  # noqa: PLC0415
@@ -46,6 +52,7 @@ def learn(
     from inspection_models.metrics import choose_part  # noqa: PLC0415
     from inspection_models.region_learning import learn_regions, marked_images  # noqa: PLC0415
 
+    stated = None if coverage is None else share(coverage, "--coverage")
     check_target(out.absolute(), overwrite=overwrite)
     before = DefectClassifier.load(model)
     # Which class is good is the model's to say, not the data set's.
@@ -61,7 +68,13 @@ def learn(
             progress.update(bar, description=what, completed=done, total=total)
 
         learned = learn_regions(
-            before, train.samples, validation.samples, data_sha256=dataset.sha256, seed=seed, progress=tell
+            before,
+            train.samples,
+            validation.samples,
+            data_sha256=dataset.sha256,
+            seed=seed,
+            coverage=stated,
+            progress=tell,
         )
         after = learned.classifier
         images = marked_images(before, test.samples, progress=tell)

@@ -119,6 +119,23 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str], status: in
     return " ".join(shown.err.split())
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+def test_a_stated_coverage_is_kept_or_refused_with_what_would_be_needed(
+    steel: Steel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["regions", str(steel.model), "--data", str(steel.marked), "--out", str(tmp_path / "new")]
+    assert run([*arguments, "--coverage", "99%"]) == 1
+    assert "99 are needed" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+    assert run([*arguments, "--coverage", "50%", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["origin"]["coverage"] == 0.5
+    assert report["drawn_by"]["after"] in ("map", "learned")
+    assert run([*arguments, "--coverage", "90"]) == 2
+    assert "write 0.5% or 0.005" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("marked", [0, 5])
 def test_data_with_too_few_marks_are_refused_and_say_how_many_there_are(
     model: Path, tmp_path: Path, marked: int, capsys: pytest.CaptureFixture[str]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,17 +18,19 @@ from inspection_models.data import Sample
 from inspection_models.model_card import CARD_FILE
 from inspection_models.networks import build_network
 from inspection_models.preprocessing import Preprocessing
+from inspection_models.region_drawing import draw_regions, mask_of
 from inspection_models.region_features import Evidence, PixelFeatures, Sight
 from inspection_models.region_head import HEAD_FILE, Photograph, RegionHead, RegionHeadError, _loss, fit_head
-from inspection_models.region_learning import FEWEST_TO_JUDGE, FEWEST_TO_LEARN, LIT_GOOD_SHARE, learn_regions
+from inspection_models.region_learning import (
+    FEWEST_TO_JUDGE,
+    FEWEST_TO_LEARN,
+    LIT_GOOD_SHARE,
+    head_maps_of,
+    learn_regions,
+    marked_images,
+)
 from inspection_models.region_settings import RegionDrawing, RegionHeadSettings
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_steps() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("inspection_models.region_head.STEPS", 120)
-        yield
+from inspection_models.risk import RiskError
 
 
 @pytest.fixture(scope="module")
@@ -255,3 +256,22 @@ def test_what_is_learned_depends_on_what_is_there_and_says_so(classifier: Defect
         for number in range(200 + FEWEST_TO_JUDGE, 200 + FEWEST_TO_JUDGE + 10)
     ]
     assert sum(lit) <= LIT_GOOD_SHARE * 10
+
+
+def test_regions_keep_to_a_stated_coverage_or_are_refused(classifier: DefectClassifier, tmp_path: Path) -> None:
+    train, validation = samples(tmp_path, FEWEST_TO_LEARN, 4, 100), samples(tmp_path, 20, 2, 200)
+    found = learn_regions(classifier, train, validation, data_sha256="d" * 64, coverage=0.8).classifier
+    regions = found.card.regions
+    assert regions.drawn_by in ("map", "learned") and regions.origin["coverage"] == 0.8
+    images = marked_images(found, validation)
+    masks = [
+        mask_of(
+            draw_regions(one.pixels, one.attribution_map, found.thresholds.region, regions, head_map=drawn),
+            (one.truth.shape[0], one.truth.shape[1]),
+        )
+        for one, drawn in zip(images, head_maps_of(found, images), strict=True)
+    ]
+    left_out = [float((one.truth & ~mask).sum() / one.truth.sum()) for one, mask in zip(images, masks, strict=True)]
+    assert (sum(left_out) + 1) / 21 <= 0.2
+    with pytest.raises(RiskError, match="99 are needed"):
+        learn_regions(classifier, train, validation, data_sha256="d" * 64, coverage=0.99)
