@@ -1,11 +1,12 @@
-"""The two figures of docs/explanations.md: eight defects under every method, and cases where one map cannot be right.
+"""Figures of docs/explanations.md and docs/regions.md: eight defects under every method, cases where one map cannot be
+right, and regions drawn in three ways.
 
 Synthetic steel only, made and trained on here, so the pictures may stand in the repository.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,15 @@ from inspection_models.attribution import METHODS, attribute
 from inspection_models.data.synthetic_steel import CLASSES, GOOD, make_steel
 from inspection_models.model_card import RegionThresholds
 from inspection_models.overlay import blend
+from inspection_models.region_drawing import draw_regions, mask_of
+from inspection_models.region_features import Evidence, PixelFeatures
+from inspection_models.region_learning import explained_map
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from inspection_models.classifier import DefectClassifier
+    from inspection_models.region_settings import DrawnBy
 
 _IMAGES = Path(__file__).parents[1] / "docs" / "images"
 # Images of a seed that no training saw.
@@ -31,6 +36,7 @@ _SEED, _SIZE, _CELL, _HEADER, _MARGIN = 4711, 256, 150, 22, 4
 _ROWS = (*((label, 0) for label in CLASSES if label != GOOD), ("inclusion", 1), ("scratches", 2))
 _SEVERAL = (("inclusion", _SIZE, _SEED, 0), ("inclusion", _SIZE, _SEED, 1))
 _HARD_METHODS = ("quorum", "sise")
+_WAYS: dict[DrawnBy, str] = {"map": "cut from the map", "snapped": "snapped", "learned": "drawn by the head"}
 _WHITE, _TRUE, _DRAWN, _INK = (255, 255, 255), (255, 0, 255), (0, 220, 0), (30, 30, 30)
 
 
@@ -45,12 +51,14 @@ class Picture:
 
 
 def run(folder: Path) -> dict[str, Any]:
-    """Draw both figures into docs/images."""
+    """Draw the figures into docs/images."""
     classifier = synthetic_model(STEEL, 1, folder.parent / "explanation-quality")
     rows = [_picture(label, index) for label, index in _ROWS]
     _write(_IMAGES / "methods.jpg", _sheet(classifier, rows, tuple(METHODS)))
     _write(_IMAGES / "hard-cases.jpg", _sheet(classifier, _hard_cases(), _HARD_METHODS))
-    return {"machine": described(), "figures": ["docs/images/methods.jpg", "docs/images/hard-cases.jpg"]}
+    _write(_IMAGES / "regions.jpg", _regions(classifier, rows))
+    names = ("methods", "hard-cases", "regions")
+    return {"machine": described(), "figures": [f"docs/images/{name}.jpg" for name in names]}
 
 
 def _picture(label: str, index: int) -> Picture:
@@ -127,6 +135,31 @@ def _sheet(classifier: DefectClassifier, pictures: list[Picture], methods: tuple
         title = picture.title if picture.title == asked else f"{picture.title}, asked: {asked}"
         rows += [
             _titled(f"{title}, p = {prediction.probabilities[target]:.2f}", len(cells)),
+            np.hstack([_framed(cell) for cell in cells]),
+        ]
+    return np.vstack(rows)
+
+
+def _regions(classifier: DefectClassifier, pictures: list[Picture]) -> NDArray[np.uint8]:
+    """The pictures with their regions by each way of drawing, and how well these cover the defect."""
+    if classifier.region_head is None:
+        raise ValueError("the model has no region head; remove its folder, so that it is trained anew")
+    features, drawing = PixelFeatures(classifier), classifier.card.regions
+    titles = ("picture, defect outlined", "attribution map", *_WAYS.values())
+    rows = [np.hstack([_titled(title) for title in titles])]
+    for picture in pictures:
+        evidence = explained_map(classifier, picture.pixels, picture.label)
+        cells = [_outlined(picture.pixels, picture.mask, _TRUE), blend(picture.pixels, evidence)]
+        told = []
+        for way, name in _WAYS.items():
+            head_map = classifier.region_head.draw(features, picture.pixels, Evidence(picture.label, evidence))
+            one = replace(drawing, drawn_by=way)
+            drawn = draw_regions(picture.pixels, evidence, classifier.thresholds.region, one, head_map=head_map)
+            mask = mask_of(drawn, (_SIZE, _SIZE))
+            cells.append(_outlined(picture.pixels, mask, _DRAWN))
+            told.append(f"{name} {(mask & picture.mask).sum() / (mask | picture.mask).sum():.2f}")
+        rows += [
+            _titled(f"{picture.title}; overlap: {', '.join(told)}", len(cells)),
             np.hstack([_framed(cell) for cell in cells]),
         ]
     return np.vstack(rows)
