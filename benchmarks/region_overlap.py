@@ -6,7 +6,8 @@ class, whatever it decided, and their regions drawn in three ways: the map cut a
 chosen on training parts of this set and of synthetic steel; snapped, whose recipe was chosen on training and validation
 parts of another split of this set; and by a head from 100 masked images of the training part, drawn at random for each
 seed, its threshold from the validation part, whose masks it sees beside the 100. The head's recipe was chosen on
-another split, too. A photograph counts once, with the mean over the trainings. The test part chooses nothing.
+another split, too, whose validation part holds a quarter of this test part. A photograph counts once, with the mean
+over the trainings. The test part chooses nothing else.
 
 Needs ../shared/data/magnetic-tile (or MAGNETIC_TILE); the photographs are for research only, so no model leaves the
 folder. REGION_SEEDS and REGION_MASKS narrow a run down, whose figures are then not published.
@@ -31,8 +32,10 @@ from inspection_models.metrics import choose_part
 from inspection_models.metrics.bootstrap import mean_interval, paired_difference
 from inspection_models.metrics.report import SMALL_DEFECT
 from inspection_models.model_card import RegionThresholds
+from inspection_models.region_head import REVISION
 from inspection_models.region_learning import WAYS, head_maps_of, learn_regions, marked_images, overlaps_of
 from inspection_models.training import TrainingRequest, train
+from inspection_models.training.trainer import RECIPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -80,7 +83,7 @@ def run(folder: Path) -> dict[str, Any]:
 
 def measured(case: Case, seed: int, folder: Path) -> dict[str, Any]:
     """One training's overlaps on the test part, from the folder where they are there already."""
-    done = folder / f"{_kept_as(case, seed)}-{case.masks}-masks.json"
+    done = folder / f"{_kept_as(case, seed)}-{case.masks}-masks-drawn-{REVISION}.json"
     if not done.is_file():
         done.write_text(json.dumps(_overlaps(case, seed, folder)), encoding="utf-8")
     found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
@@ -202,5 +205,5 @@ def _trained(case: Case, seed: int, data: Path, folder: Path) -> DefectClassifie
 
 def _kept_as(case: Case, seed: int) -> str:
     """The name of a training: another one for another recipe."""
-    recipe = json.dumps([asdict(case) | {"seeds": (), "masks": 0}, _SPLIT_SEED], sort_keys=True)
+    recipe = json.dumps([asdict(case) | {"seeds": (), "masks": 0}, _SPLIT_SEED, RECIPE], sort_keys=True)
     return f"{case.data}-{case.architecture}-{seed}-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"

@@ -2,8 +2,8 @@
 
 Three trainings a data set, one split. Magnetic tiles are split twice: by parts, where a tile's other exposures and
 whatever was photographed next to it stand on the same side, as in service; and by near-duplicates, where only
-photographs that look nearly the same do. The recipe was chosen by validation parts of another split; the test part is
-looked at by nothing but the final figures.
+photographs that look nearly the same do. The recipe was chosen by the validation part of another split of the same
+photographs, which holds a quarter of this one's test part; beyond that, only the final figures look at the test part.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from inspection_models.images import read_image
 from inspection_models.metrics import choose_part
 from inspection_models.metrics.bootstrap import RESAMPLES
 from inspection_models.training import TrainingRequest, train
+from inspection_models.training.trainer import RECIPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,7 +73,7 @@ def run(folder: Path) -> dict[str, Any]:
 
 def measured(case: Case, seed: int, folder: Path) -> dict[str, Any]:
     """One training and what its model decides on the test part, from the folder where they are there already."""
-    recipe = json.dumps([asdict(case) | {"seeds": ()}, _SPLIT_SEED], sort_keys=True)
+    recipe = json.dumps([asdict(case) | {"seeds": ()}, _SPLIT_SEED, RECIPE], sort_keys=True)
     name = f"{case.name.replace(' ', '-')}-{seed}-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
     done = folder / f"{name}.json"
     if not done.is_file():

@@ -16,16 +16,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def guided(values: NDArray[np.float32], grey: NDArray[np.float32], reach: int, noise: float) -> NDArray[np.float32]:
+def guided(
+    values: NDArray[np.float32], grey: NDArray[np.float32], reach: tuple[int, int], noise: float
+) -> NDArray[np.float32]:
     """Filter a map float32 [h, w] by a photograph's brightness float32 [h, w], in one unit with the root of `noise`.
 
-    `reach`: pixels from the middle of a window to its border, at least 1; where windows stand over the image's border,
-    it is mirrored.
+    `reach`: pixels from the middle of a window to its border, (down, across), at least 1; where windows stand over the
+    image's border, it is mirrored.
     """
 
+    window = (2 * reach[1] + 1, 2 * reach[0] + 1)
+
     def mean(image: NDArray[np.float32]) -> NDArray[np.float32]:
-        side = 2 * reach + 1
-        return np.asarray(cv2.blur(image, (side, side), borderType=cv2.BORDER_REFLECT), np.float32)
+        return np.asarray(cv2.blur(image, window, borderType=cv2.BORDER_REFLECT), np.float32)
 
     # About its own mean, lest squares of large numbers swallow small differences in single precision.
     grey = np.asarray(grey - grey.mean(), np.float32)

@@ -35,16 +35,8 @@ def strictest_level(left_out: NDArray[np.floating], groups: Sequence[str], cover
         RiskError: the coverage is out of range, there are too few groups to show it, or even the lowest threshold
             leaves out too much.
     """
-    if not 0 < coverage < 1:
-        raise RiskError(f"the stated coverage is {coverage:.6g}; it must lie above 0 and below 1 (100 %)")
     names = sorted(set(groups))
-    needed = math.ceil(round(1 / (1 - coverage), 9)) - 1
-    if len(names) < needed or not names:
-        raise RiskError(
-            f"a coverage of {percent(coverage)} cannot be shown on {len(names)} independent marked images: {needed} "
-            f"are needed, and these show {percent(len(names) / (len(names) + 1))} at best; mark defects of other "
-            "parts, or state a lower coverage"
-        )
+    check_groups(coverage, len(names))
     of_group = np.array([[left_out[:, np.array(groups) == name].mean(axis=1)] for name in names])[:, 0]
     bounds = (np.maximum.accumulate(of_group, axis=1).sum(axis=0) + 1) / (len(names) + 1)
     keeping = np.flatnonzero(bounds <= 1 - coverage + 1e-12)
@@ -54,3 +46,20 @@ def strictest_level(left_out: NDArray[np.floating], groups: Sequence[str], cover
             f"{percent(1 - bounds[0])}; state a lower coverage, or mark more defects for the head to learn from"
         )
     return int(keeping[-1])
+
+
+def check_groups(coverage: float, groups: int) -> None:
+    """Refuse a coverage that so many independent groups of images cannot show, whatever their regions.
+
+    Raises:
+        RiskError: they cannot, or the coverage is out of range.
+    """
+    if not 0 < coverage < 1:
+        raise RiskError(f"the stated coverage is {coverage:.6g}; it must lie above 0 and below 1 (100 %)")
+    needed = max(1, math.ceil(round(1 / (1 - coverage), 9)) - 1)
+    if groups < needed:
+        raise RiskError(
+            f"a coverage of {percent(coverage)} cannot be shown on {groups} independent marked images: {needed} are "
+            f"needed, and these show {percent(groups / (groups + 1))} at best; mark defects of other parts, or state a "
+            "lower coverage"
+        )

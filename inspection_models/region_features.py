@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from inspection_models.classifier import DefectClassifier
     from inspection_models.preprocessing import Placement
 
-STRIDE = 2
-"""Network pixels from one place of the grid to the next."""
+# Network pixels from one place of the grid to the next.
+_STRIDE = 2
 
 # Standard deviations of the surroundings that a pixel is compared with, as shares of the input's longer side.
 _SURROUNDINGS = (1.5 / 224, 4 / 224, 12 / 224)
@@ -49,7 +49,7 @@ class Sight:
 
     Attributes:
         blocks: outputs of the network's blocks, each [1, C, h, w] over the network's input.
-        near: contrast and evidence, float [16, rows, columns].
+        near: contrast and evidence at the places, [16, rows, columns].
         asked: 1 for the class asked about, else 0, float32 [classes].
         places: where the places lie, as x, y in [-1, 1] over the network's input, float32 [rows, columns, 2].
     """
@@ -64,16 +64,37 @@ class Sight:
         """(rows, columns) of the places."""
         return (self.places.shape[0], self.places.shape[1])
 
-    def features(self, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
-        """Of the places in a window, float32 [dimensions, rows, columns]."""
-        places = self.places[rows, columns]
-        blocks = [_sampled(maps.float(), places) for maps in self.blocks]
-        asked = self.asked[:, None, None].expand(-1, *places.shape[:2])
+    @property
+    def nbytes(self) -> int:
+        """How much memory it takes."""
+        return sum(values.nbytes for values in (*self.blocks, self.near, self.asked, self.places))
+
+    def at(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Features of single places, float32 [dimensions, places]."""
+        places = self.places[rows, columns][None]
+        blocks = [_sampled(maps.float(), places)[:, 0] for maps in self.blocks]
+        asked = self.asked[:, None].expand(-1, len(rows))
         return torch.cat([*blocks, self.near[:, rows, columns].float(), asked])
 
-    def halved(self) -> Sight:
-        """The same in half the memory: its maps in bfloat16, of which the digits suffice to learn from."""
-        return replace(self, blocks=tuple(maps.bfloat16() for maps in self.blocks), near=self.near.bfloat16())
+    def weighted(self, weight: Tensor, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
+        """`weight` [K, dimensions] times the features of a window: float32 [K, rows, columns].
+
+        Each block's maps are weighted where they lie and their sums brought to the places afterwards, which is the same
+        and takes the memory of K maps instead of all.
+        """
+        places = self.places[rows, columns]
+        sizes = [maps.shape[1] for maps in self.blocks]
+        *of_blocks, of_near, of_asked = torch.split(weight, [*sizes, len(self.near), len(self.asked)], dim=1)
+        found: Tensor = torch.einsum("kc,crs->krs", of_near, self.near[:, rows, columns].float())
+        for maps, share in zip(self.blocks, of_blocks, strict=True):
+            found = found + _sampled(functional.conv2d(maps.float(), share[:, :, None, None]), places)
+        return found + (of_asked @ self.asked)[:, None, None]
+
+    def shortened(self) -> Sight:
+        """The same with its maps in float16, half as long, of which the digits suffice to learn from."""
+        largest = torch.finfo(torch.float16).max
+        blocks = tuple(maps.clamp(-largest, largest).half() for maps in self.blocks)
+        return replace(self, blocks=blocks, near=self.near.half())
 
 
 class PixelFeatures:
@@ -134,7 +155,7 @@ class PixelFeatures:
     def _places(self, placement: Placement) -> Tensor:
         """Centres of the places as x, y in [-1, 1] over the network's input: float32 [rows, columns, 2]."""
         (top, left), (height, width) = placement.offset, placement.content_size
-        rows, columns = -(-height // STRIDE), -(-width // STRIDE)
+        rows, columns = -(-height // _STRIDE), -(-width // _STRIDE)
         y = (top + (torch.arange(rows) + 0.5) * height / rows) * 2 / placement.network_size[0] - 1
         x = (left + (torch.arange(columns) + 0.5) * width / columns) * 2 / placement.network_size[1] - 1
         down, across = torch.meshgrid(y, x, indexing="ij")

@@ -32,10 +32,12 @@ if TYPE_CHECKING:
 
 
 HEAD_FILE = "region_head.safetensors"
+REVISION = 2
+"""Another one for every change of how a head learns or draws."""
 STEPS = 1500
 """Steps of learning, whatever the number of photographs."""
 _WIDTH, _GROUPS, _REACHES, _DROPOUT = 32, 4, (1, 2, 4), 0.2
-_WINDOW, _BATCH, _AT_DEFECTS = 64, 4, 0.7
+_WINDOW, _BATCH, _AT_DEFECTS, _SEEN_PLACES = 64, 4, 0.7, 300
 _LEARNING_RATE, _WEIGHT_DECAY, _AVERAGING = 2e-3, 1e-2, 0.99
 _RARELY = -2.0
 """Log-odds of a defect at any place, to begin with."""
@@ -48,7 +50,7 @@ class RegionHeadError(ValueError):
 
 
 class RegionHead(nn.Module):
-    """Features [n, dimensions, rows, columns] to log-odds [n, rows, columns] that a place is defective."""
+    """What is known of places to log-odds that they are defective."""
 
     mean: Tensor
     spread: Tensor
@@ -58,20 +60,25 @@ class RegionHead(nn.Module):
         super().__init__()
         self.register_buffer("mean", mean)
         self.register_buffer("spread", spread)
+        self.reading = nn.Linear(len(mean), _WIDTH)
         last = nn.Conv2d(_WIDTH, 1, 1)
         nn.init.constant_(last.bias, _RARELY)  # type: ignore[arg-type]
-        self.layers = nn.Sequential(
-            nn.Dropout2d(_DROPOUT),
-            nn.Conv2d(len(mean), _WIDTH, 1),
-            nn.ReLU(),
-            *(_Around(reach) for reach in _REACHES),
-            last,
-        )
+        self.layers = nn.Sequential(nn.ReLU(), *(_Around(reach) for reach in _REACHES), last)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Log-odds of each place."""
-        judged: Tensor = self.layers((features - self.mean[:, None, None]) / self.spread[:, None, None])
+    def forward(self, read: Tensor) -> Tensor:
+        """What `read` makes of windows, [n, width, rows, columns], to log-odds of each place, [n, rows, columns]."""
+        judged: Tensor = self.layers(read)
         return judged[:, 0]
+
+    def read(self, sight: Sight, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
+        """The first layer's outputs for the places in a window, float32 [width, rows, columns].
+
+        While the head learns, some features are left out at random, each in the whole window.
+        """
+        weight = self.reading.weight / self.spread
+        if self.training:
+            weight = functional.dropout(torch.ones_like(self.mean), _DROPOUT) * weight
+        return sight.weighted(weight, rows, columns) + (self.reading.bias - weight @ self.mean)[:, None, None]
 
     @property
     def weights(self) -> bytes:
@@ -96,11 +103,15 @@ class RegionHead(nn.Module):
         try:
             state = safetensors.torch.load(weights)
             head = cls(torch.zeros_like(state["mean"]), torch.ones_like(state["spread"]))
-            head.load_state_dict(state, strict=True)
+            fits = set(state) == set(head.state_dict())
+            if fits:
+                head.load_state_dict(state)
         except Exception as error:  # damaged safetensors raise several types of their own
             raise RegionHeadError(
                 f"the region head's weights cannot be used ({error}); copy the model again"
             ) from error
+        if not fits:
+            raise RegionHeadError("the region head is of another version of this program; train the model anew")
         return head.eval()
 
     def check(self, features: PixelFeatures) -> None:
@@ -123,11 +134,11 @@ class RegionHead(nn.Module):
         """
         self.check(features)
         with torch.inference_mode():
-            judged = torch.sigmoid(self(features.of(pixels, evidence).features()[None]))[0].numpy()
-        size = (pixels.shape[1], pixels.shape[0])
-        drawn = cv2.resize(np.ascontiguousarray(judged), size, interpolation=cv2.INTER_LINEAR)
+            judged = torch.sigmoid(self(self.read(features.of(pixels, evidence))[None]))[0].numpy()
+        height, width = pixels.shape[:2]
+        drawn = cv2.resize(np.ascontiguousarray(judged), (width, height), interpolation=cv2.INTER_LINEAR)
         # The photograph knows more of the border than places of several pixels do.
-        reach = max(1, round(pixels.shape[1] / judged.shape[1]))
+        reach = (max(1, round(height / judged.shape[0])), max(1, round(width / judged.shape[1])))
         grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
         return np.clip(guided(np.asarray(drawn, np.float32), grey, reach, _NOISE), 0, 1)
 
@@ -161,7 +172,7 @@ class Photograph:
         cls, features: PixelFeatures, pixels: NDArray[np.uint8], evidence: Evidence, truth: NDArray[np.bool_]
     ) -> Photograph:
         """An image uint8 [h, w, 3] whose defects of the class asked about are `truth`, bool [h, w]."""
-        sight = features.of(pixels, evidence).halved()
+        sight = features.of(pixels, evidence).shortened()
         marked = torch.from_numpy(truth.astype(np.float32))[None, None]
         covered = functional.adaptive_avg_pool2d(marked, sight.shape)[0, 0]
         # Of a defect too small to fill half a place anywhere, the place that it fills most counts in full.
@@ -198,10 +209,10 @@ def fit_head(
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _LEARNING_RATE, STEPS)
         for step in range(1, STEPS + 1):
             drawn = rng.choice(len(photographs), min(_BATCH, len(photographs)), replace=False)
-            windows = [_window(photographs[place], (size[0], size[1]), rng) for place in drawn]
-            features, wanted = (torch.stack(values) for values in zip(*windows, strict=True))
+            windows = [_window(head, photographs[place], (size[0], size[1]), rng) for place in drawn]
+            read, wanted = (torch.stack(values) for values in zip(*windows, strict=True))
             optimiser.zero_grad()
-            _loss(head(features), wanted).backward()  # type: ignore[no-untyped-call]
+            _loss(head(read), wanted).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
             share = 1 - min(_AVERAGING, step / (step + 9))
@@ -213,19 +224,21 @@ def fit_head(
 
 
 def _scale(photographs: Sequence[Photograph], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Mean and spread of each feature, over some three hundred places of each photograph."""
+    """Mean and spread of each feature, over places drawn from each photograph."""
     places = []
     for one in photographs:
-        features = one.sight.features().flatten(1)
-        places.append(features[:, torch.from_numpy(rng.integers(features.shape[1], size=300))])
+        rows, columns = (torch.from_numpy(rng.integers(length, size=_SEEN_PLACES)) for length in one.sight.shape)
+        places.append(one.sight.at(rows, columns))
     together = torch.cat(places, dim=1)
     return together.mean(dim=1), together.std(dim=1) + 1e-3
 
 
-def _window(photograph: Photograph, size: tuple[int, int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Features [dimensions, *size] and shares covered [*size] of a window, mirrored at random.
+def _window(
+    head: RegionHead, photograph: Photograph, size: tuple[int, int], rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """What the head reads in a window, [width, *size], and shares covered, [*size]; both mirrored at random.
 
-    Mostly one with a defect in it. Where the photograph is smaller than the window, -1 stands for what is beyond it.
+    Mostly a window with a defect in it. Where the photograph is smaller, -1 stands for what is beyond it.
     """
     wanted = photograph.covered
     starts = [int(rng.integers(max(1, have - length + 1))) for have, length in zip(wanted.shape, size, strict=True)]
@@ -237,11 +250,11 @@ def _window(photograph: Photograph, size: tuple[int, int], rng: np.random.Genera
             for at, length, have in zip(place, size, wanted.shape, strict=True)
         ]
     rows, columns = (slice(start, start + length) for start, length in zip(starts, size, strict=True))
-    features, wanted = photograph.sight.features(rows, columns), wanted[rows, columns]
+    read, wanted = head.read(photograph.sight, rows, columns), wanted[rows, columns]
     beyond = (0, size[1] - wanted.shape[1], 0, size[0] - wanted.shape[0])
-    features, wanted = functional.pad(features, beyond), functional.pad(wanted, beyond, value=-1.0)
+    read, wanted = functional.pad(read, beyond), functional.pad(wanted, beyond, value=-1.0)
     mirrored = [axis for axis in (-2, -1) if rng.random() < 0.5]
-    return features.flip(mirrored), wanted.flip(mirrored)
+    return read.flip(mirrored), wanted.flip(mirrored)
 
 
 def _loss(judged: Tensor, wanted: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ map counts as lit. Everything is kept with what it was learned from.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,10 @@ from inspection_models.attribution import attribute
 from inspection_models.data.markings import is_marked, truth_of
 from inspection_models.images import read_image
 from inspection_models.metrics.bootstrap import Interval, mean_interval
-from inspection_models.region_coverage import strictest_level
+from inspection_models.region_coverage import check_groups, strictest_level
 from inspection_models.region_drawing import draw_regions, mask_of
 from inspection_models.region_features import Evidence, PixelFeatures
-from inspection_models.region_head import Photograph, RegionHead, fit_head
+from inspection_models.region_head import Photograph, RegionHead, RegionHeadError, fit_head
 from inspection_models.region_settings import DrawnBy, RegionDrawing, RegionHeadSettings
 from inspection_models.risk import RiskError
 
@@ -48,6 +49,7 @@ _LEVELS = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 
 _PROBABILITIES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 _COVERING = (0.01, 0.02, 0.05, *_PROBABILITIES)
 _MOST_GOOD = 50
+_MEMORY_BYTES = 2 * 2**30
 WAYS: tuple[DrawnBy, ...] = ("map", "snapped", "learned")
 
 
@@ -112,15 +114,18 @@ def learn_regions(
         ImageError: a file is damaged.
         DatasetError: a mask is missing or damaged.
     """
+    if coverage is not None:
+        _check_coverage(classifier, validation, coverage)
     drawing = RegionDrawing(drawn_by="snapped", lit_from=_lit_from(classifier, validation, progress))
     thresholds, head = classifier.thresholds.region, None
     # A model that looks at tiles draws on maps stitched of many, which one look at the whole does not resemble.
     whole = classifier.card.tiling is None
     seen = marked_images(classifier, validation, progress=progress) if whole else []
-    learned_from = _defective(classifier, train, seed) if whole else []
+    learned_from, good = _to_learn_from(classifier, train, seed) if whole else ([], [])
     if len(learned_from) >= FEWEST_TO_LEARN:
-        head = learn_head(classifier, learned_from, _good(classifier, train, seed), seed=seed, progress=progress)
-        drawing = replace(drawing, head=RegionHeadSettings(head.weights_sha256))
+        with suppress(RegionHeadError):  # every mark is empty, or fills its image
+            head = learn_head(classifier, learned_from, good, seed=seed, progress=progress)
+            drawing = replace(drawing, head=RegionHeadSettings(head.weights_sha256))
     overlaps: dict[DrawnBy, Interval] = {}
     if coverage is not None or len(seen) >= FEWEST_TO_JUDGE:
         drawn = [] if head is None else [_head_map(head, PixelFeatures(classifier), one) for one in seen]
@@ -146,6 +151,23 @@ def learn_regions(
     return LearnedRegions(classifier.with_head(card, head), overlaps)
 
 
+def _check_coverage(classifier: DefectClassifier, validation: Sequence[Sample], coverage: float) -> None:
+    """Refuse before the work a coverage that cannot be shown.
+
+    Raises:
+        RiskError: it cannot.
+    """
+    if classifier.card.tiling is not None:
+        raise RiskError("a model that looks at tiles snaps its regions, which have no threshold to set for a coverage")
+    marked = [one for one in validation if one.label != classifier.good_class and is_marked(one)]
+    check_groups(coverage, len({one.group for one in marked}))
+    if len(marked) < FEWEST_TO_JUDGE:
+        raise RiskError(
+            f"{len(marked)} images of the validation part are marked; a threshold needs {FEWEST_TO_JUDGE}: add masks, "
+            "boxes or outlines"
+        )
+
+
 def _at_best_overlap(
     seen: Sequence[MarkedImage],
     drawn: Sequence[NDArray[np.float32]],
@@ -166,35 +188,23 @@ def _at_coverage(
     drawing: RegionDrawing,
     coverage: float,
 ) -> tuple[RegionThresholds, RegionDrawing, tuple[DrawnBy, ...]]:
-    """The strictest thresholds that keep to the coverage, and the ways that do; snapping has none to set.
+    """The strictest threshold that keeps to the coverage, of the head if there is one, of the map otherwise.
+
+    Which of them draws is not chosen by the images that the threshold comes from, or the promise would be lost.
 
     Raises:
-        RiskError: no way does.
+        RiskError: none does.
     """
-    groups = [one.group for one in seen]
-
-    def chosen(ways: Sequence[tuple[RegionThresholds, RegionDrawing]]) -> tuple[RegionThresholds, RegionDrawing]:
-        left_out = [_left_out(seen, *way, drawn) for way in ways]
-        return ways[strictest_level(np.array(left_out).reshape(len(ways), len(seen)), groups, coverage)]
-
-    ways: list[DrawnBy] = []
-    refused: RiskError | None = None
-    by_map = replace(drawing, drawn_by="map")
-    try:
-        thresholds, _ = chosen([(replace(thresholds, relative=level), by_map) for level in _LEVELS])
-        ways.append("map")
-    except RiskError as error:
-        refused = error
-    if drawing.head is not None:
+    ways: list[tuple[RegionThresholds, RegionDrawing]]
+    if drawing.head is None:
+        by_map = replace(drawing, drawn_by="map")
+        ways = [(replace(thresholds, relative=level), by_map) for level in _LEVELS]
+    else:
         by_head = replace(drawing, drawn_by="learned")
-        try:
-            _, drawing = chosen([(thresholds, _with_probability(by_head, level)) for level in _COVERING])
-            ways.append("learned")
-        except RiskError as error:
-            refused = error
-    if refused is not None and not ways:
-        raise refused
-    return thresholds, drawing, tuple(ways)
+        ways = [(thresholds, _with_probability(by_head, level)) for level in _COVERING]
+    left_out = np.array([_left_out(seen, *way, drawn) for way in ways]).reshape(len(ways), len(seen))
+    thresholds, drawing = ways[strictest_level(left_out, [one.group for one in seen], coverage)]
+    return thresholds, drawing, (drawing.drawn_by,)
 
 
 def _with_probability(drawing: RegionDrawing, threshold: float) -> RegionDrawing:
@@ -231,13 +241,23 @@ def learn_head(
     )
 
 
-def _defective(classifier: DefectClassifier, samples: Sequence[Sample], seed: int) -> list[Sample]:
-    marked = [one for one in samples if one.label != classifier.good_class and is_marked(one)]
-    return _drawn(marked, MOST_MARKED, seed)
-
-
-def _good(classifier: DefectClassifier, samples: Sequence[Sample], seed: int) -> list[Sample]:
-    return _drawn([one for one in samples if one.label == classifier.good_class], _MOST_GOOD, seed)
+def _to_learn_from(
+    classifier: DefectClassifier, train: Sequence[Sample], seed: int
+) -> tuple[list[Sample], list[Sample]]:
+    """Marked images and good ones, as many as are wanted and as memory holds what is known of them."""
+    marked = [one for one in train if one.label != classifier.good_class and is_marked(one)]
+    good = [one for one in train if one.label == classifier.good_class]
+    if not marked:
+        return [], []
+    pixels = read_image(marked[0].path).pixels
+    nothing = Evidence(marked[0].label, np.zeros((pixels.shape[0], pixels.shape[1]), np.float32))
+    room = _MEMORY_BYTES / PixelFeatures(classifier).of(pixels, nothing).shortened().nbytes
+    most_marked, most_good = min(MOST_MARKED, len(marked)), min(_MOST_GOOD, len(good))
+    share = min(1.0, room / (most_marked + most_good))
+    return (
+        _drawn(marked, max(FEWEST_TO_LEARN, int(share * most_marked)), seed),
+        _drawn(good, int(share * most_good), seed),
+    )
 
 
 def _drawn(samples: Sequence[Sample], most: int, seed: int) -> list[Sample]:

@@ -56,7 +56,7 @@ _IMAGENET_MEAN = (123.675, 116.28, 103.53)
 _IMAGENET_STD = (58.395, 57.12, 57.375)
 _RECORDED_PACKAGES = ("torch", "torchvision", "numpy", "opencv-python")
 # Raised whenever the same request comes to other weights, or a checkpoint to other contents, than before.
-_RECIPE = 2
+RECIPE = 2
 _DECIDING = (
     *(
         "architecture",
@@ -86,7 +86,7 @@ def train(request: TrainingRequest, progress: Callable[[TrainingEvent], None] = 
 
     Returns:
         The report; the model directory also holds it as `training_summary.json`, with the test part's confusion matrix
-        and reliability diagram as pictures, and the learning curves as a table and as a picture.
+        and reliability diagram as pictures and, where an epoch was learned, the curves as a table and as a picture.
 
     Raises:
         TrainingError: the request cannot be met, what is to be written cannot, or another training with this output was
@@ -203,7 +203,7 @@ def _identity(request: TrainingRequest, dataset: Dataset, split: Split) -> dict[
     for part in (split.train, split.validation, split.test):
         digest.update("".join(f"{sample.sha256} {' '.join(sample.labels)}\n" for sample in part).encode() + b"\0")
     return {
-        "recipe": _RECIPE,
+        "recipe": RECIPE,
         "request": {name: getattr(request, name) for name in _DECIDING},
         "weights_sha256": None if request.weights is None else file_sha256(request.weights),
         "data_sha256": dataset.sha256,

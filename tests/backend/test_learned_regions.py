@@ -21,7 +21,7 @@ from db import decisions
 from db.engine import Database
 from inspection_models.classifier import DefectClassifier
 from inspection_models.region_features import Evidence, PixelFeatures
-from inspection_models.region_head import fit_head, places_of
+from inspection_models.region_head import Photograph, fit_head
 from inspection_models.region_settings import RegionDrawing, RegionHeadSettings
 from tests.backend import desks
 
@@ -42,14 +42,14 @@ def spotted(seed: int, corners: tuple[tuple[int, int], ...]) -> tuple[np.ndarray
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> DefectClassifier:
     """A model whose head draws bright squares, whatever the map says."""
     classifier = DefectClassifier.load(desks.write_model(tmp_path_factory.mktemp("m") / "tiny"))
-    features, rng, places = PixelFeatures(classifier), np.random.default_rng(0), []
+    features, rng, shown = PixelFeatures(classifier), np.random.default_rng(0), []
     for number in range(16):
         corner = (int(rng.integers(0, SIZE[0] - 18)), int(rng.integers(0, SIZE[1] - 18)))
         pixels, truth = spotted(number, (corner,))
         coarse = rng.random((int(rng.integers(2, 9)), int(rng.integers(2, 9))), np.float32)
         anything = cv2.resize(coarse, SIZE[::-1], interpolation=cv2.INTER_LINEAR)
-        places.append(places_of(features, pixels, Evidence("crack", anything), truth, rng))
-    head = fit_head(places)
+        shown.append(Photograph.of(features, pixels, Evidence("crack", anything), truth))
+    head = fit_head(shown)
     drawing = RegionDrawing("learned", RegionHeadSettings(head.weights_sha256))
     return classifier.with_head(classifier.card.with_settings(regions=drawing), head)
 

@@ -9,13 +9,13 @@ import pytest
 from inspection_models.guided_filter import guided
 
 
-def literal(values: np.ndarray, grey: np.ndarray, reach: int, noise: float) -> np.ndarray:
+def literal(values: np.ndarray, grey: np.ndarray, reach: tuple[int, int], noise: float) -> np.ndarray:
     """Ridge regression in each window, then the mean of the lines over each window; borders mirrored."""
     height, width = values.shape
 
     def window(image: np.ndarray, row: int, column: int) -> np.ndarray:
-        padded = np.pad(image.astype(np.float64), reach, mode="symmetric")
-        return padded[row : row + 2 * reach + 1, column : column + 2 * reach + 1]
+        padded = np.pad(image.astype(np.float64), [(side, side) for side in reach], mode="symmetric")
+        return padded[row : row + 2 * reach[0] + 1, column : column + 2 * reach[1] + 1]
 
     slopes, levels = np.zeros((2, height, width))
     for row in range(height):
@@ -32,8 +32,8 @@ def literal(values: np.ndarray, grey: np.ndarray, reach: int, noise: float) -> n
     return found
 
 
-@pytest.mark.parametrize(("reach", "noise"), [(1, 20.0), (3, 20.0), (2, 0.5)])
-def test_it_is_the_literal_filter(reach: int, noise: float) -> None:
+@pytest.mark.parametrize(("reach", "noise"), [((1, 1), 20.0), ((3, 3), 20.0), ((1, 4), 0.5)])
+def test_it_is_the_literal_filter(reach: tuple[int, int], noise: float) -> None:
     rng = np.random.default_rng(reach)
     grey = cv2.GaussianBlur(rng.uniform(0, 255, (17, 23)).astype(np.float32), (0, 0), 1.5)
     values = cv2.GaussianBlur(rng.random((17, 23), np.float32), (0, 0), 2)
@@ -53,7 +53,7 @@ def test_a_blurred_border_moves_to_the_edge_of_the_photograph() -> None:
         return float(((values >= 0.5) & truth).sum() / ((values >= 0.5) | truth).sum())
 
     assert overlap(coarse) < 0.95
-    assert overlap(guided(coarse, grey, 6, 20.0)) == 1.0
+    assert overlap(guided(coarse, grey, (6, 6), 20.0)) == 1.0
 
 
 def test_where_the_photograph_is_flat_the_map_is_only_smoothed() -> None:
@@ -61,4 +61,11 @@ def test_where_the_photograph_is_flat_the_map_is_only_smoothed() -> None:
     values[10:20, 10:20] = 1
     flat = np.full((30, 30), 117, np.float32)
     twice = cv2.blur(cv2.blur(values, (5, 5), borderType=cv2.BORDER_REFLECT), (5, 5), borderType=cv2.BORDER_REFLECT)
-    np.testing.assert_allclose(guided(values, flat, 2, 20.0), twice, atol=1e-6)
+    np.testing.assert_allclose(guided(values, flat, (2, 2), 20.0), twice, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (1, 40), (300, 2)])
+def test_windows_larger_than_the_image_do_no_harm(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    found = guided(rng.random(size, np.float32), rng.uniform(0, 255, size).astype(np.float32), (50, 9), 20.0)
+    assert found.shape == size and np.isfinite(found).all()

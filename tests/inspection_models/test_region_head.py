@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 from torch.nn import functional
@@ -20,11 +21,12 @@ from inspection_models.networks import build_network
 from inspection_models.preprocessing import Preprocessing
 from inspection_models.region_drawing import draw_regions, mask_of
 from inspection_models.region_features import Evidence, PixelFeatures, Sight
-from inspection_models.region_head import HEAD_FILE, Photograph, RegionHead, RegionHeadError, _loss, fit_head
+from inspection_models.region_head import HEAD_FILE, Photograph, RegionHead, RegionHeadError, _loss, _window, fit_head
 from inspection_models.region_learning import (
     FEWEST_TO_JUDGE,
     FEWEST_TO_LEARN,
     LIT_GOOD_SHARE,
+    _to_learn_from,
     head_maps_of,
     learn_regions,
     marked_images,
@@ -126,16 +128,65 @@ def test_nothing_is_lost_of_a_speck_and_a_head_needs_both_sides(classifier: Defe
         fit_head([])
 
 
-def test_features_of_a_window_are_those_of_the_whole(classifier: DefectClassifier) -> None:
+def test_what_is_read_of_a_window_is_the_first_layer_on_its_places(classifier: DefectClassifier) -> None:
     features = PixelFeatures(classifier)
     pixels, truth = part(3, stained=True)
     sight = features.of(pixels, evidence_of(truth, 3))
-    whole = sight.features()
-    assert whole.shape == (features.dimensions, *sight.shape) and whole.dtype == torch.float32
-    assert torch.equal(sight.features(slice(3, 9), slice(5, 20)), whole[:, 3:9, 5:20])
+    rows, columns = sight.shape
+    down, across = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    whole = sight.at(down.flatten(), across.flatten()).reshape(-1, rows, columns)
+    assert whole.shape[0] == features.dimensions and whole.dtype == torch.float32
     assert whole[-2:].flatten(1).T.unique(dim=0).tolist() == [[0.0, 1.0]]
-    close = torch.isclose(sight.halved().features(), whole, rtol=0.02, atol=0.02 * float(whole.abs().max()))
-    assert bool(close.all())
+
+    torch.manual_seed(1)
+    head = RegionHead(whole.mean(dim=(1, 2)), whole.std(dim=(1, 2)) + 1e-3).eval()
+    scaled = ((whole - head.mean[:, None, None]) / head.spread[:, None, None]).double()
+    weight, bias = head.reading.weight.double(), head.reading.bias.double()
+    expected = torch.einsum("kc,crs->krs", weight, scaled) + bias[:, None, None]
+    torch.testing.assert_close(head.read(sight).double(), expected, atol=1e-3, rtol=1e-3)
+    window = head.read(sight, slice(3, 9), slice(5, 20))
+    torch.testing.assert_close(window.double(), expected[:, 3:9, 5:20], atol=1e-3, rtol=1e-3)
+    off = (head.read(sight.shortened()).double() - expected).detach().abs().mean()
+    # A network that begins at random, whose features hardly differ from place to place, is the hardest case.
+    assert float(off) < 0.05 * float(expected.detach().abs().mean())
+    huge = replace(sight, blocks=tuple(1e9 * maps for maps in sight.blocks))
+    assert bool(torch.isfinite(huge.shortened().weighted(torch.ones(1, len(whole)))).all())
+    assert sight.shortened().nbytes < 0.7 * sight.nbytes
+
+
+@pytest.mark.parametrize("size", [(112, 112), (40, 112), (30, 20), (1, 112), (90, 70)])
+def test_windows_lie_in_the_photograph_and_what_is_read_in_them_belongs_to_what_is_wanted(
+    size: tuple[int, int],
+) -> None:
+    rows, columns = size
+    numbers = torch.arange(rows * columns, dtype=torch.float32).reshape(rows, columns)
+    covered = torch.zeros(rows, columns)
+    covered[rows // 3, columns // 2] = 1
+    # The one feature of a place is its number, and the head hands it on.
+    sight = Sight((), numbers[None], torch.zeros(0), torch.zeros(rows, columns, 2))
+    photograph = Photograph(sight, covered * (numbers + 1))
+    head = RegionHead(torch.zeros(1), torch.ones(1)).eval()
+    with torch.no_grad():
+        head.reading.weight.fill_(1)
+        head.reading.bias.fill_(1)
+    rng, window, hits = np.random.default_rng(0), (64, 64), 0
+    for _ in range(60):
+        read, wanted = _window(head, photograph, window, rng)
+        assert read.shape == (32, *window) and wanted.shape == window
+        inside = wanted >= 0
+        assert int(inside.sum()) == min(rows, 64) * min(columns, 64)
+        assert torch.equal(read[0][wanted > 0], wanted[wanted > 0])
+        assert len(read[0][inside].unique()) == int(inside.sum())
+        assert not read[0][~inside].any()
+        hits += bool((wanted > 0).any())
+    assert hits >= 35
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 700), (700, 3), (2, 2)])
+def test_any_picture_can_be_drawn_on(classifier: DefectClassifier, head: RegionHead, size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
+    drawn = head.draw(PixelFeatures(classifier), pixels, Evidence("stain", np.zeros(size, np.float32)))
+    assert drawn.shape == size and 0 <= drawn.min() <= drawn.max() <= 1
 
 
 def test_what_is_beyond_a_photograph_counts_for_nothing() -> None:
@@ -190,6 +241,9 @@ def test_a_head_of_another_network_or_a_damaged_one_is_refused(classifier: Defec
         foreign.draw(PixelFeatures(classifier), pixels, evidence_of(truth, 5))
     with pytest.raises(RegionHeadError, match="cannot be used"):
         RegionHead.of_weights(b"nothing of the kind")
+    former = safetensors.torch.save({"mean": torch.zeros(5), "spread": torch.ones(5), "layers.0.weight": torch.ones(1)})
+    with pytest.raises(RegionHeadError, match="another version of this program"):
+        RegionHead.of_weights(former)
 
 
 def test_a_head_that_cannot_be_used_is_refused_when_the_model_is_read(
@@ -275,3 +329,16 @@ def test_regions_keep_to_a_stated_coverage_or_are_refused(classifier: DefectClas
     assert (sum(left_out) + 1) / 21 <= 0.2
     with pytest.raises(RiskError, match="99 are needed"):
         learn_regions(classifier, train, validation, data_sha256="d" * 64, coverage=0.99)
+
+
+def test_as_many_images_are_learned_from_as_memory_holds(
+    classifier: DefectClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = samples(tmp_path, 2 * FEWEST_TO_LEARN, 20, 100)
+    pixels, truth = part(0, stained=True)
+    each = PixelFeatures(classifier).of(pixels, evidence_of(truth, 0)).shortened().nbytes
+    for room, kept in ((1000, (40, 20)), (45, (30, 15)), (10, (FEWEST_TO_LEARN, 3))):
+        monkeypatch.setattr("inspection_models.region_learning._MEMORY_BYTES", room * each)
+        marked, good = _to_learn_from(classifier, train, seed=0)
+        assert (len(marked), len(good)) == kept
+        assert {one.label for one in marked} == {"stain"} and {one.label for one in good} == {"good"}
