@@ -243,6 +243,7 @@ def test_failures_are_shown_and_failed_webhooks_start_over(tmp_path: Path, capsy
     assert told["failures"][0]["task_id"] == 7
 
 
+@pytest.mark.slow
 def test_training_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from inspection_models.data import write_synthetic_steel
 
@@ -262,6 +263,7 @@ def test_training_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
     assert "balanced accuracy" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_network_that_begins_at_random_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from inspection_models.data import write_synthetic_steel
 

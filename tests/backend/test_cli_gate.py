@@ -184,6 +184,7 @@ def test_the_same_question_gets_the_same_bytes(models: Path, data: Path, tmp_pat
     assert (tmp_path / "one" / "gate.json").read_bytes() != (tmp_path / "three" / "gate.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_an_equal_candidate_is_released_by_rules_that_allow_it(
     models: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

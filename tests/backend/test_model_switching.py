@@ -303,6 +303,7 @@ def test_a_model_that_vanished_leaves_the_former_one_answering_and_is_told_of(
     assert client.get("/readyz").json() == {"status": "ready"}
 
 
+@pytest.mark.slow
 def test_a_desk_that_starts_anew_answers_with_what_was_activated(
     client: TestClient, desk: Desk, switching: ModelSwitching, models: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ def test_an_image_of_one_tile_is_explained_to_the_bit_as_without_tiling(director
         assert [region.box for region in one.regions] == [region.box for region in other.regions]
 
 
+@pytest.mark.slow
 def test_a_large_image_gets_one_map_in_its_own_pixels(directory: Path) -> None:
     explained = pipeline(directory).explain(desks.png(300, 200))
     [first, *_] = explained.explanations
@@ -79,6 +80,7 @@ def test_a_speck_is_one_of_what_the_network_saw_not_of_a_huge_photograph(directo
     assert [region.box for region in found.regions] == [region.box for region in of_a_tile]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "gate"), [("quorum", "product"), ("sise", "hard")])
 def test_the_record_of_a_tiled_decision_renders_again_to_the_bit(
     directory: Path, own_database: Database, method: str, gate: str
@@ -113,6 +115,7 @@ def replayed(decision: Decision, line: DecisionPipeline, rank: int) -> np.ndarra
     return stitch(maps, shown, tiling, line.classifier.preprocessing, size)
 
 
+@pytest.mark.slow
 def test_maps_of_huge_images_have_coarser_cells_and_regions_in_pixels(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -177,6 +177,7 @@ def test_one_waits_for_the_other_that_records_the_same(database: Database) -> No
     assert answers == [Recorded(first.id, is_new=False)]
 
 
+@pytest.mark.slow
 def test_processes_that_record_the_same_at_once_make_one_row(database: Database, database_url: str) -> None:
     count = 15
     barrier, answers = workers.CONTEXT.Barrier(2), workers.CONTEXT.Queue()

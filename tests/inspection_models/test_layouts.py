@@ -245,6 +245,7 @@ def test_the_data_hash_follows_content_place_and_label_only(tmp_path: Path) -> N
     assert load_dataset(tmp_path / "other").sha256 != one.sha256
 
 
+@pytest.mark.slow
 def test_real_magnetic_tiles() -> None:
     dataset = load_dataset(real_data("magnetic-tile"))
     assert dataset.layout == "magnetic-tile"

@@ -79,6 +79,7 @@ def test_half_of_the_test_part_is_set_aside_by_part_and_class() -> None:
         set_aside(split, None, StatedRisks(errors=0.1))
 
 
+@pytest.mark.slow
 def test_a_training_with_a_stated_risk_draws_its_lines_from_what_nothing_else_saw(data: Path, tmp_path: Path) -> None:
     events: list[TrainingEvent] = []
     report = train(request(data, tmp_path / "model", risks=POSSIBLE), events.append)
@@ -117,6 +118,7 @@ def test_without_a_stated_risk_the_lines_come_from_the_validation_part(model: Pa
     assert card.metrics["test"]["alone"]["review"]["of"] == 7
 
 
+@pytest.mark.slow
 def test_a_stated_risk_moves_lines_only_and_leaves_the_model_as_it_was(
     model: Path, fresh: Path, tmp_path: Path
 ) -> None:
@@ -174,6 +176,7 @@ def test_other_rates_are_offered_with_their_cost_or_the_reason_against(
     assert "37 are needed" in str(report.offers[1].refused)
 
 
+@pytest.mark.slow
 def test_photographs_that_had_a_part_in_the_model_are_refused(
     model: Path, data: Path, fresh: Path, tmp_path: Path
 ) -> None:

@@ -104,6 +104,7 @@ def test_a_head_draws_what_it_was_shown_and_nothing_on_good_parts(
     assert np.mean(overlaps) > 0.6
 
 
+@pytest.mark.slow
 def test_the_same_places_and_seed_give_the_same_head(classifier: DefectClassifier, head: RegionHead) -> None:
     torch.manual_seed(77)
     before = torch.random.get_rng_state()
@@ -246,6 +247,7 @@ def test_a_head_of_another_network_or_a_damaged_one_is_refused(classifier: Defec
         RegionHead.of_weights(former)
 
 
+@pytest.mark.slow
 def test_a_head_that_cannot_be_used_is_refused_when_the_model_is_read(
     classifier: DefectClassifier, head: RegionHead, tmp_path: Path
 ) -> None:
@@ -287,6 +289,7 @@ def samples(folder: Path, stained: int, good: int, first: int, *, masks: bool = 
     return found
 
 
+@pytest.mark.slow
 def test_what_is_learned_depends_on_what_is_there_and_says_so(classifier: DefectClassifier, tmp_path: Path) -> None:
     bare = learn_regions(
         classifier, samples(tmp_path, 3, 2, 0, masks=False), samples(tmp_path, 2, 6, 10), data_sha256="d" * 64
@@ -312,6 +315,7 @@ def test_what_is_learned_depends_on_what_is_there_and_says_so(classifier: Defect
     assert sum(lit) <= LIT_GOOD_SHARE * 10
 
 
+@pytest.mark.slow
 def test_regions_keep_to_a_stated_coverage_or_are_refused(classifier: DefectClassifier, tmp_path: Path) -> None:
     train, validation = samples(tmp_path, FEWEST_TO_LEARN, 4, 100), samples(tmp_path, 20, 2, 200)
     found = learn_regions(classifier, train, validation, data_sha256="d" * 64, coverage=0.8).classifier

@@ -21,6 +21,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_first_import_in_a_fresh_interpreter_gives_working_networks() -> None:
     result = run(
         "import json, torch\n"

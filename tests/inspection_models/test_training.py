@@ -109,6 +109,7 @@ def test_the_model_card_names_the_data(trained: tuple[TrainingReport, list[Train
     assert training["versions"]["torch"].startswith(torch.__version__.split("+")[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "settings", "share"),
     [
@@ -125,6 +126,7 @@ def test_the_model_card_says_how_decisions_are_explained(
     assert card.thresholds.region.relative == share
 
 
+@pytest.mark.slow
 def test_trainings_of_other_seeds_can_share_a_split(data: Path, tmp_path: Path) -> None:
     card = train(quick(data, tmp_path / "model", seed=1, split_seed=7, epochs=1)).classifier.card
     dataset = load_dataset(data)
@@ -150,6 +152,7 @@ def test_events_go_from_reading_to_testing_and_every_phase_ends(
     assert [event.epoch for event in events if event.balanced_accuracy is not None] == [0, 1]
 
 
+@pytest.mark.slow
 def test_the_same_request_gives_the_same_weights_to_the_bit(
     trained: tuple[TrainingReport, list[TrainingEvent]], data: Path, tmp_path: Path
 ) -> None:
@@ -161,12 +164,14 @@ def test_the_same_request_gives_the_same_weights_to_the_bit(
     assert (first.output / "model.json").read_bytes() == (again.output / "model.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_network_from_scratch_repeats_and_follows_its_seed(data: Path, tmp_path: Path) -> None:
     reports = [train(quick(data, tmp_path / f"{n}", epochs=1, seed=seed)) for n, seed in enumerate((7, 7, 8))]
     hashes = [report.classifier.version.weights_sha256 for report in reports]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+@pytest.mark.slow
 def test_training_leaves_the_process_as_it_was(data: Path, tmp_path: Path) -> None:
     was_deterministic = torch.are_deterministic_algorithms_enabled()
     torch.manual_seed(5)
@@ -177,6 +182,7 @@ def test_training_leaves_the_process_as_it_was(data: Path, tmp_path: Path) -> No
     assert torch.are_deterministic_algorithms_enabled() == was_deterministic
 
 
+@pytest.mark.slow
 def test_training_stops_early_and_keeps_the_best_epoch(data: Path, tmp_path: Path) -> None:
     report = train(quick(data, tmp_path / "model", epochs=6, patience=1, learning_rate=3e-3))
     best = max(report.epochs, key=lambda e: (e.balanced_accuracy, -e.validation_loss))
@@ -193,6 +199,7 @@ def test_metrics_are_those_of_the_saved_model_on_the_test_part(
     assert evaluate(DefectClassifier.load(report.output), split.test) == report.test
 
 
+@pytest.mark.slow
 def test_the_validation_part_is_judged_by_distance_too_as_in_service(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +235,7 @@ def test_a_taken_output_is_found_before_the_work(data: Path, tmp_path: Path) -> 
     assert events == []
 
 
+@pytest.mark.slow
 def test_bad_requests_and_data_are_refused_with_what_to_change(data: Path, tmp_path: Path) -> None:
     request = quick(data, tmp_path / "model")
     for changes, error, message in (
@@ -350,6 +358,7 @@ def test_an_image_is_read_once_and_fitted_as_in_service(data: Path) -> None:
         samples[2].path.with_suffix(".away").rename(samples[2].path)
 
 
+@pytest.mark.slow
 def test_images_of_several_classes_are_learned_with_a_sigmoid_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,6 +101,7 @@ def test_what_is_frozen_stays_to_the_bit() -> None:
         assert np.array_equal(values, states[0][name]) == (name in frozen), name
 
 
+@pytest.mark.slow
 def test_a_training_validates_and_returns_the_average_from_its_beginning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +128,7 @@ def test_a_training_validates_and_returns_the_average_from_its_beginning(
     assert report.validation.balanced_accuracy == best.balanced_accuracy
 
 
+@pytest.mark.slow
 def test_the_average_begins_after_the_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     beginnings: list[bool] = []
     update = AveragedWeights.update

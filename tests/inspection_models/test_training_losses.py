@@ -126,6 +126,7 @@ def test_the_marks_loss_teaches_the_network_unless_only_the_readers_are_to_learn
         assert all((layer.weight.grad is None) == readers_only for layer in (network.fine, network.coarse))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "readers_only"),
     [("efficientnet-lite0", [True, False]), ("shufflenet_v2_x0_5", [False, False])],

@@ -116,6 +116,7 @@ def stop_in_epoch(number: int) -> object:
     return watch
 
 
+@pytest.mark.slow
 def test_another_request_or_other_data_is_refused_with_what_differs_and_restart_throws_it_away(
     data: Path, tmp_path: Path
 ) -> None:
@@ -137,6 +138,7 @@ def test_another_request_or_other_data_is_refused_with_what_differs_and_restart_
     assert [epoch.epoch for epoch in report.epochs] == [1]
 
 
+@pytest.mark.slow
 def test_the_name_and_the_explanation_do_not_make_it_another_training(data: Path, tmp_path: Path) -> None:
     request = request_of(data, tmp_path / "model", SMALL, "auto")
     with pytest.raises(StoppedError):
@@ -181,6 +183,7 @@ def test_a_checkpoint_holds_the_average_beside_the_weights_that_learn(data: Path
         assert torch.equal(averaged, learning) != learning.is_floating_point()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("architecture", [PRETRAINED, SMALL])
 def test_stopped_and_taken_up_all_that_learns_and_its_average_are_the_same_to_the_bit(
