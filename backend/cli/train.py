@@ -75,7 +75,7 @@ def train_model(
     whole_epochs: Annotated[
         int, typer.Option("--whole-epochs", min=0, help="So many of them, the last, in which all layers learn.")
     ] = 0,
-    patience: Annotated[int, typer.Option("--patience", min=1, help="Epochs without gain before it stops.")] = 6,
+    patience: Annotated[int, typer.Option("--patience", min=1, help="Epochs without gain before it stops.")] = 12,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of split, weights, augmentation and order.")] = 0,
     escapes: Escapes = None,
     overkill: Overkill = None,

@@ -53,7 +53,7 @@ class TrainingRequest:
         epochs: passes over the training part at most; 0 trains only the last layer of a pretrained network.
         whole_epochs: so many of these, the last, in which all layers learn, the finest too, where a network with
             ImageNet's weights would keep them.
-        patience: epochs without a better balanced accuracy on the validation part after which training stops.
+        patience: epochs without a lower loss on the validation part after which training stops.
         batch_size: images in a training step.
         learning_rate: the highest, of layers that begin at random; pretrained ones get a tenth of it.
         validation: share of the images to validate and calibrate on.
@@ -87,7 +87,7 @@ class TrainingRequest:
     marks: bool = True
     epochs: int = 12
     whole_epochs: int = 0
-    patience: int = 6
+    patience: int = 12
     batch_size: int = 16
     learning_rate: float = 1e-3
     validation: float = 0.15
@@ -171,7 +171,8 @@ class EpochFigures:
         training_loss: mean over the pass, of the decisions on augmented images.
         marks_loss: mean over the pass, of where defects are; None where no marks were learned from.
         training_accuracy: share of the augmented images decided rightly, as they were drawn.
-        validation_loss: of the averaged weights, as the next two, on the validation part.
+        validation_loss: of the averaged weights, as the next two, on the validation part, all classes weighed alike;
+            the epoch with the lowest is kept.
         validation_accuracy: share of its images decided rightly; with several classes an image, of its answers.
         balanced_accuracy: mean recall of its classes; with several an image, of showing and of not showing each.
         seconds: wall time of the pass and its validation.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ValidationFigures(NamedTuple):
-    """Mean loss, share of right answers, and the mean of the classes' shares."""
+    """Mean of the classes' mean losses, share of right answers, and the mean of the classes' shares."""
 
     loss: float
     accuracy: float
@@ -28,26 +28,35 @@ def validation_figures(
 ) -> ValidationFigures:
     """Figures of logits [N, C] against targets [N, C], 1 for every class that an image shows.
 
-    With several classes an image each class is a question of its own, answered with yes at half or more: the loss is
-    the mean binary cross-entropy, and the balanced accuracy the mean, over the classes, of the shares of right answers
-    among images that show it and among those that do not.
+    The loss weighs all classes alike, however many images each has: it is the mean, over the classes, of the mean
+    cross-entropy of their images. With several classes an image each class is a question of its own, answered with yes
+    at half or more, and a mean over its images is that of those that show it and of those that do not, weighed alike.
     """
     exact = logits.astype(np.float64)
     if not several:
         labels = targets.argmax(axis=1)
         decided = exact.argmax(axis=1)
-        loss = -log_softmax(exact, axis=1)[np.arange(len(labels)), labels].mean()
+        losses = -log_softmax(exact, axis=1)[np.arange(len(labels)), labels]
+        loss = np.mean([losses[labels == label].mean() for label in np.unique(labels)])
         return ValidationFigures(float(loss), float((decided == labels).mean()), balanced_accuracy(decided, labels))
     shows = targets > 0
     right = (expit(exact) >= 0.5) == shows
-    loss = np.where(shows, np.logaddexp(0, -exact), np.logaddexp(0, exact)).mean()
-    shares = [
-        float(np.mean([right[asked, place].mean() for asked in (column, ~column) if asked.any()]))
-        for place, column in enumerate(shows.T)
-    ]
-    return ValidationFigures(float(loss), float(right.mean()), float(np.mean(shares)))
+    losses = np.where(shows, np.logaddexp(0, -exact), np.logaddexp(0, exact))
+    return ValidationFigures(_of_both_answers(losses, shows), float(right.mean()), _of_both_answers(right, shows))
 
 
 def is_better(figures: EpochFigures, best: EpochFigures) -> bool:
-    """By balanced accuracy, and by the loss between equals."""
-    return (figures.balanced_accuracy, -figures.validation_loss) > (best.balanced_accuracy, -best.validation_loss)
+    """By the loss: a share of a rare class's few images jumps, and of many epochs one jumps highest by chance."""
+    return figures.validation_loss < best.validation_loss
+
+
+def _of_both_answers(values: NDArray[np.bool_] | NDArray[np.float64], shows: NDArray[np.bool_]) -> float:
+    """Mean over classes of values [N, C]: each class's among images that show it and among the others, alike."""
+    return float(
+        np.mean(
+            [
+                np.mean([values[asked, place].mean() for asked in (column, ~column) if asked.any()])
+                for place, column in enumerate(shows.T)
+            ]
+        )
+    )

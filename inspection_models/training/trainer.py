@@ -56,7 +56,7 @@ _IMAGENET_MEAN = (123.675, 116.28, 103.53)
 _IMAGENET_STD = (58.395, 57.12, 57.375)
 _RECORDED_PACKAGES = ("torch", "torchvision", "numpy", "opencv-python")
 # Raised whenever the same request comes to other weights, or a checkpoint to other contents, than before.
-RECIPE = 2
+RECIPE = 3
 _DECIDING = (
     *(
         "architecture",

@@ -22,8 +22,9 @@ from inspection_models.training.augmentation import Augmentation
 from inspection_models.training.batches import Batch, FittedImages
 from inspection_models.training.losses import MarkedPlaces, decision_loss, loss_weights
 from inspection_models.training.precision import MixedPrecision
+from inspection_models.training.request import EpochFigures
 from inspection_models.training.stages import fine_layers, set_stage
-from inspection_models.training.stopping import validation_figures
+from inspection_models.training.stopping import is_better, validation_figures
 from tests.inspection_models.broken_training import request_of
 from tests.inspection_models.test_training_resumed import marked_shades
 
@@ -58,6 +59,23 @@ def test_with_several_classes_an_image_is_drawn_as_its_rarest_and_each_class_is_
     assert found.balanced_accuracy == pytest.approx((1 + 0.5 + 1) / 3)
     expected = functional.binary_cross_entropy_with_logits(torch.tensor(logits), torch.tensor([[1.0, 1, 0], [1, 1, 0]]))
     assert found.loss == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_a_validation_loss_weighs_classes_alike_however_many_images_each_has() -> None:
+    logits = np.array([[2, 0], [2, 0], [2, 0], [2, 0]], np.float32)
+    targets = np.eye(2, dtype=np.float32)[[0, 0, 0, 1]]
+    right, wrong = float(np.log1p(np.exp(-2))), float(np.log1p(np.exp(2)))
+    assert validation_figures(logits, targets, several=False).loss == pytest.approx((right + wrong) / 2)
+    # Of the first class three show it and one does not; so the one weighs as much as the three.
+    assert validation_figures(logits[:, :1], targets[:, :1], several=True).loss == pytest.approx((right + wrong) / 2)
+
+
+def test_of_two_epochs_the_one_with_the_lower_loss_is_better_however_many_more_the_other_decided_rightly() -> None:
+    lucky = EpochFigures(4, "deep", 1e-3, 0.5, None, 0.9, 0.42, 0.86, 0.931, 1.0)
+    later = replace(lucky, epoch=10, validation_loss=0.28, balanced_accuracy=0.922)
+    assert is_better(later, lucky)
+    assert not is_better(lucky, later)
+    assert not is_better(later, later)
 
 
 class Stub(nn.Module):

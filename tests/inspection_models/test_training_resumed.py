@@ -206,7 +206,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(data: Path, tmp_path: Path) -
     identity = json.loads(known.read_text())
     del identity["recipe"]
     known.write_text(json.dumps(identity))
-    with pytest.raises(TrainingError, match=r"of another training: recipe was None and is 2.*--restart"):
+    with pytest.raises(TrainingError, match=r"of another training: recipe was None and is [0-9]+.*--restart"):
         train(request)
 
 
