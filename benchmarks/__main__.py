@@ -26,6 +26,7 @@ BENCHMARKS = {
     "large-images": "benchmarks.large_images",
     "defect-size": "benchmarks.defect_size",
     "region-overlap": "benchmarks.region_overlap",
+    "release-gate": "benchmarks.release_gate",
 }
 
 
