@@ -26,7 +26,7 @@ test: system-needs environments ## Run all tests, Label Studio and browser inclu
 	@$(PYTEST) $(ARGS)
 
 test-fast: install ## Run the tests of the inner loop (no Label Studio, no training)
-	@$(PYTEST) -m "not e2e and not slow" $(ARGS)
+	@OMP_NUM_THREADS=1 $(PYTEST) --numprocesses auto --dist loadfile -m "not e2e and not slow" $(ARGS)
 
 lint: install ## Check style and types
 	@$(BIN)/ruff check .
