@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from backend.cli.progress import counting
 from backend.cli.risks import USUAL_CONFIDENCE, Confidence, Errors, Escapes, Overkill, stated_risks
 
 if TYPE_CHECKING:
@@ -60,10 +61,8 @@ def calibrate_model(
         overwrite=overwrite,
         device=device,
     )
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("deciding", total=None)
-        report = calibrate(request, lambda done, total: progress.update(task, completed=done, total=total))
+    with counting("deciding") as tell:
+        report = calibrate(request, partial(tell, "deciding"))
     if as_json:
         typer.echo(json.dumps(_summary(report), indent=2, ensure_ascii=False))
     else:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from backend.cli.gate import GateOptions, run_command
+from backend.cli.progress import counting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,13 +120,11 @@ def evaluate_model(
     dataset = load_dataset(data, layout=layout, good_class="")
     chosen = choose_part(classifier.card, dataset, part)
     result: Evaluation | ExplanationReport
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = _Bar(progress)
+    with counting("starting") as tell:
         if explanations:
-            result = evaluate_explanations(classifier, chosen.samples, settings, progress=bar)
+            result = evaluate_explanations(classifier, chosen.samples, settings, progress=tell)
         else:
-            result = evaluate(classifier, chosen.samples, lambda done, total: bar("deciding", done, total))
+            result = evaluate(classifier, chosen.samples, partial(tell, "deciding"))
     report = {
         "part": part,
         "notes": list(chosen.notes),
@@ -161,17 +160,6 @@ def _check_alone(given: Mapping[str, bool]) -> None:
     for name, is_given in given.items():
         if is_given:
             raise typer.BadParameter(f"{name} is about a comparison: give --against with it")
-
-
-class _Bar:
-    """Draws how far an evaluation has come."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task = progress.add_task("starting", total=None)
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        self._progress.update(self._task, description=what, completed=done, total=total)
 
 
 def _checked(methods: str | None) -> tuple[str, ...] | None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import typer
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
+
+from backend.cli.progress import counting
 
 if TYPE_CHECKING:
     from backend.gate import GateResult
@@ -54,9 +55,7 @@ def run_command(given: GateOptions, *, with_seen: bool, as_json: bool, overwrite
         raise typer.BadParameter(str(error)) from error
     out = given.out or _own_folder(given)
     _check(out, overwrite=overwrite)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("reading", total=None)
+    with counting("reading") as tell:
         result = run_gate(
             GateRequest(
                 candidate=given.candidate,
@@ -69,7 +68,7 @@ def run_command(given: GateOptions, *, with_seen: bool, as_json: bool, overwrite
                 device=given.device,
                 **{name: value for name in ("limit", "pictures") if (value := getattr(given, name)) is not None},
             ),
-            lambda what, done, total: progress.update(task, description=what, completed=done, total=total),
+            tell,
         )
     report = report_json(result)
     page = render_page(result, report)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from backend.cli.progress import counting
 from backend.cli.risks import share
 
 if TYPE_CHECKING:
@@ -59,14 +59,7 @@ def learn(
     dataset = load_dataset(data, layout=layout, good_class="")
     train, validation, test = (choose_part(before.card, dataset, part) for part in ("train", "validation", "test"))
     _check_marks(before, train.samples, validation.samples)
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("starting", total=None)
-
-        def tell(what: str, done: int, total: int) -> None:
-            progress.update(bar, description=what, completed=done, total=total)
-
+    with counting("starting") as tell:
         learned = learn_regions(
             before,
             train.samples,

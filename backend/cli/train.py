@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from backend.cli.progress import counting
 from backend.cli.risks import USUAL_CONFIDENCE, Confidence, Errors, Escapes, Overkill, stated_risks
 
 if TYPE_CHECKING:
-    from inspection_models.training import TrainingEvent, TrainingReport
+    from inspection_models.training import TrainingReport
 
 
 # Wide enough for the tables where the output goes to a file.
@@ -97,6 +98,7 @@ def train_model(
         return _show_data(data, layout, good_class, seed, as_json=as_json)
     if out is None:
         raise typer.BadParameter("--out is missing: say where the model is to be written, or give --dry-run")
+    from backend.training_progress import describe  # noqa: PLC0415
     from inspection_models.networks import network_names  # noqa: PLC0415
     from inspection_models.training import TrainingRequest, train  # noqa: PLC0415
 
@@ -125,17 +127,15 @@ def train_model(
         device=device,
         precision=cast("Any", precision),
     )
-    console = Console(stderr=True)
     if request.begins_at_random and network in network_names():
-        console.print(
+        Console(stderr=True).print(
             f"{network} begins at random, which a few hundred photographs do not make up for; "
             "give --weights, ImageNet's for example, if you have them",
             style="yellow",
             highlight=False,
         )
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        report = train(request, progress=_Bar(progress))
+    with counting("starting", stays=True) as tell:
+        report = train(request, progress=lambda event: tell(describe(event), event.done, event.total))
     if as_json:
         typer.echo(json.dumps(_summary(report), indent=2))
     else:
@@ -148,14 +148,12 @@ def _show_data(data: Path, layout: str | None, good_class: str | None, seed: int
     from backend.cli.data_tables import print_data  # noqa: PLC0415
     from inspection_models.data import DatasetError, load_dataset, split_dataset, summarise  # noqa: PLC0415
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("looking at photographs", total=None)
+    with counting("looking at photographs") as tell:
         dataset = load_dataset(
             data,
             layout=layout,
             good_class=good_class,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=partial(tell, "looking at photographs"),
         )
     split, problem = None, ""
     try:
@@ -180,19 +178,6 @@ def _tiling(asked: str) -> Literal["auto", "off"] | int:
     if not asked.isdecimal():
         raise typer.BadParameter(f"--tiling is {asked!r}; it takes auto, off or a number of pixels")
     return int(asked)
-
-
-class _Bar:
-    """Draws a training's events."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task = progress.add_task("starting", total=None)
-
-    def __call__(self, event: TrainingEvent) -> None:
-        from backend.training_progress import describe  # noqa: PLC0415
-
-        self._progress.update(self._task, description=describe(event), completed=event.done, total=event.total)
 
 
 def _summary(report: TrainingReport) -> dict[str, Any]:

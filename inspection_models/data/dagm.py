@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from inspection_models.data.dataset import GOOD, Polygon
 from inspection_models.data.files import file_named, folder_named, folders_in, images_in, part_named
 from inspection_models.data.reading import Findings, Reading
-from inspection_models.data.tables import TableError, read_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,8 +68,8 @@ def _read_part(findings: Findings, label: str, part: str, folder: Path) -> None:
     listing = file_named(label_folder, "Labels.txt") or label_folder / "Labels.txt"
     images = {path.name.lower(): path for path in images_in(folder)}
     masks = {path.name.lower(): path for path in images_in(label_folder)}
-    findings.use(listing)
-    for where, fields in _fields(findings, listing):
+    for where, line in findings.lines(listing):
+        fields = line.split()
         if len(fields) < 3:
             continue  # the number of the texture
         image = images.pop(fields[2].lower(), None)
@@ -93,9 +92,9 @@ def _read_part(findings: Findings, label: str, part: str, folder: Path) -> None:
 
 def _read_ellipses(findings: Findings, label: str, folder: Path) -> None:
     listing = file_named(folder, "labels.txt") or folder / "labels.txt"
-    findings.use(listing)
     images = {path.stem.lstrip("0"): path for path in images_in(folder)}
-    for where, fields in _fields(findings, listing):
+    for where, line in findings.lines(listing):
+        fields = line.split()
         try:
             major, minor, angle, x, y = (float(field) for field in fields[1:6])
             image = images.pop(fields[0].lstrip("0"))
@@ -121,12 +120,3 @@ def _ellipse(x: float, y: float, major: float, minor: float, angle: float) -> tu
             )
         )
     return tuple(points)
-
-
-def _fields(findings: Findings, listing: Path) -> list[tuple[str, list[str]]]:
-    try:
-        lines = read_lines(listing)
-    except TableError as error:
-        findings.problems.add(str(error))
-        return []
-    return [(f"{listing} line {number}", line.split()) for number, line in enumerate(lines, 1) if line.strip()]

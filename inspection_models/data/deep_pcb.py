@@ -13,7 +13,6 @@ from inspection_models.data.dataset import GOOD
 from inspection_models.data.files import file_named, files_with, folders_in, images_in
 from inspection_models.data.reading import Findings, Reading
 from inspection_models.data.shapes import box_between
-from inspection_models.data.tables import TableError, read_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,22 +85,12 @@ def _parts(findings: Findings, base: Path) -> dict[str, str]:
         listing = file_named(base, name)
         if listing is None:
             continue
-        findings.use(listing)
-        try:
-            lines = read_lines(listing)
-        except TableError as error:
-            findings.problems.add(str(error))
-            continue
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
+        for where, line in findings.lines(listing):
             named = line.split()[-1]
             if (base / named).is_file():
                 parts[named] = part
             else:
-                findings.problems.add(
-                    f"{listing} line {number}: there is no file {named!r} in {base}; add it or remove the line"
-                )
+                findings.problems.add(f"{where}: there is no file {named!r} in {base}; add it or remove the line")
     return parts
 
 
@@ -110,20 +99,13 @@ def _boxes(findings: Findings, listing: Path, board: Path) -> list[Box]:
     if size is None:
         return []
     boxes = []
-    try:
-        lines = read_lines(listing)
-    except TableError as error:
-        findings.problems.add(str(error))
-        return []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for where, line in findings.lines(listing):
         try:
             *edges, kind = line.split()
             left, top, right, bottom = (int(edge) for edge in edges)
             boxes.append(box_between(_CLASSES[kind], left, top, right, bottom, size))
         except KeyError:
-            findings.problems.add(f"{listing} line {number}: {kind!r} is none of the types 1 to 6; correct it")
+            findings.problems.add(f"{where}: {kind!r} is none of the types 1 to 6; correct it")
         except ValueError as error:
-            findings.problems.add(f"{listing} line {number}: {error}; a line is x1 y1 x2 y2 type")
+            findings.problems.add(f"{where}: {error}; a line is x1 y1 x2 y2 type")
     return boxes

@@ -41,17 +41,9 @@ def read(root: Path) -> Reading:
     """
     findings = Findings(root)
     listing = file_named(root, _TABLE) or root / _TABLE
-    findings.use(listing)
-    try:
-        lines = read_lines(listing)
-    except TableError as error:
-        findings.problems.add(str(error))
-        lines = []
     between = 0
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where, fields = f"{listing} line {number}", line.split()
+    for where, line in findings.lines(listing):
+        fields = line.split()
         try:
             name, probability, _ = fields[0], float(fields[1]), fields[2]
         except (IndexError, ValueError):

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from inspection_models.data.dataset import DatasetError, Sample, file_sha256
+from inspection_models.data.tables import TableError, read_lines
 from inspection_models.images import ImageError, image_size
 
 if TYPE_CHECKING:
@@ -76,6 +77,19 @@ class Findings:
     def use(self, *paths: Path) -> None:
         """Say that files were read, so that they are not told as ignored."""
         self._used.update(paths)
+
+    def lines(self, listing: Path) -> list[tuple[str, str]]:
+        """Where each line of a text file stands, by file and number, and what it says; empty ones are left out.
+
+        A file that cannot be read becomes a problem, and has no lines.
+        """
+        self.use(listing)
+        try:
+            lines = read_lines(listing)
+        except TableError as error:
+            self.problems.add(str(error))
+            return []
+        return [(f"{listing} line {number}", text) for number, line in enumerate(lines, 1) if (text := line.strip())]
 
     def note(self, text: str) -> None:
         """Keep a sentence for the reader of the data set; the same one only once."""

@@ -13,7 +13,6 @@ from inspection_models.data.dataset import GOOD
 from inspection_models.data.files import file_named, files_with, folder_named, images_in, part_named, some
 from inspection_models.data.reading import Findings, Reading
 from inspection_models.data.shapes import box_between
-from inspection_models.data.tables import TableError, read_lines
 from inspection_models.data.voc_xml import VocAnnotation, inclusive_box, read_annotation
 
 if TYPE_CHECKING:
@@ -114,16 +113,8 @@ def _parts(findings: Findings, root: Path) -> dict[str, str]:
         listing = file_named(main, name)
         if listing is None:
             continue
-        findings.use(listing)
-        try:
-            lines = read_lines(listing)
-        except TableError as error:
-            findings.problems.add(str(error))
-            continue
         part = part_named(name.removesuffix(".txt"))
-        for number, line in enumerate(lines, 1):
-            if (stem := line.strip()) and part and parts.setdefault(stem, part) != part:
-                findings.problems.add(
-                    f"{listing} line {number}: {stem!r} is listed for {parts[stem]} already; remove one of the two"
-                )
+        for where, stem in findings.lines(listing):
+            if part and parts.setdefault(stem, part) != part:
+                findings.problems.add(f"{where}: {stem!r} is listed for {parts[stem]} already; remove one of the two")
     return parts

@@ -186,16 +186,11 @@ def _stated_source(findings: Findings, configuration: dict[str, Any], text: str,
 
 
 def _listed(findings: Findings, listing: Path) -> Iterator[Path]:
-    try:
-        lines = read_lines(listing)
-    except TableError as error:
-        findings.problems.add(str(error))
-        return
-    for number, line in enumerate(lines, 1):
-        if text := line.strip().removeprefix("./"):
-            path = findings.named(text, f"{listing} line {number}", [listing.parent, findings.root])
-            if path:
-                yield path
+    for where, line in findings.lines(listing):
+        text = line.removeprefix("./")
+        path = findings.named(text, where, [listing.parent, findings.root]) if text else None
+        if path:
+            yield path
 
 
 def _found_sources(root: Path) -> Iterator[_Source]:
@@ -240,17 +235,13 @@ def _is_list(findings: Findings, path: Path) -> bool:
 def _marks(findings: Findings, label_path: Path, image: Path, names: dict[int, str]) -> tuple[list[Box], list[Polygon]]:
     boxes: list[Box] = []
     polygons: list[Polygon] = []
-    try:
-        lines = [(number, line.split()) for number, line in enumerate(read_lines(label_path), 1) if line.strip()]
-    except TableError as error:
-        findings.problems.add(str(error))
-        return boxes, polygons
+    lines = findings.lines(label_path)
     size = findings.size_of(image) if lines else None
     if size is None:
         return boxes, polygons
     height, width = size
-    for number, fields in lines:
-        where = f"{label_path} line {number}"
+    for where, line in lines:
+        fields = line.split()
         try:
             name = names[int(fields[0])]
             values = [float(value) for value in fields[1:]]
