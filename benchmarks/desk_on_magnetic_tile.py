@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("MAGNETIC_TILE", ROOT / ".." / "shared" / "data" / "magnetic-tile"))
 LABEL_STUDIO = ROOT / ".venv-label-studio" / "bin" / "label-studio"
 _SEED = 0
-_EPOCHS, _PATIENCE = 5, 2
+_EPOCHS = 5
 _TILE = 180
 
 
@@ -60,11 +60,7 @@ def run(folder: Path) -> dict[str, Any]:
     model = folder / "model"
     trained = None
     if not model.is_dir():
-        report = train(
-            TrainingRequest(
-                data=DATA, output=model, name="magnetic-tile", seed=_SEED, epochs=_EPOCHS, patience=_PATIENCE
-            )
-        )
+        report = train(TrainingRequest(data=DATA, output=model, name="magnetic-tile", seed=_SEED, epochs=_EPOCHS))
         trained = round(report.seconds, 1)
     dataset = load_dataset(DATA)
     test = split_dataset(dataset, seed=_SEED).test

@@ -151,7 +151,6 @@ def trained_model(case: Case, seed: int, data: Path, folder: Path) -> DefectClas
                 output=directory,
                 architecture=case.network,
                 epochs=case.epochs,
-                patience=max(case.epochs, 1),
                 batch_size=case.batch_size,
                 learning_rate=case.learning_rate,
                 weights=weights,

@@ -168,5 +168,4 @@ def _course(classifier: DefectClassifier) -> dict[str, Any]:
     """How well a network tells classes apart, and which epoch's weights were kept (0: only the last layer trained)."""
     return {
         "balanced_accuracy": classifier.card.metrics["test"]["balanced_accuracy"],
-        "best_epoch": classifier.card.training["best_epoch"],
     }

@@ -29,7 +29,7 @@ _FIGURES = {
 _PARTS = {
     "test": "On the part held out for testing",
     "calibration": "On the photographs that it was calibrated with, hence favourable",
-    "validation": "On the part that stopped and calibrated the training, hence favourable",
+    "validation": "On the part that calibrated the model, hence favourable",
 }
 # Shown as tables of their own.
 _TABLES = ("classes", "confusion", "per_class", "images")
@@ -39,7 +39,6 @@ _TRAINING = {
     "images_sha256": "list of images (training_images.csv), sha256",
     "seed": "seed",
     "epochs": "epochs",
-    "best_epoch": "weights kept from epoch",
 }
 
 

@@ -76,7 +76,6 @@ def train_model(
     whole_epochs: Annotated[
         int, typer.Option("--whole-epochs", min=0, help="So many of them, the last, in which all layers learn.")
     ] = 0,
-    patience: Annotated[int, typer.Option("--patience", min=1, help="Epochs without gain before it stops.")] = 12,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of split, weights, augmentation and order.")] = 0,
     escapes: Escapes = None,
     overkill: Overkill = None,
@@ -119,7 +118,6 @@ def train_model(
         marks=marks,
         epochs=epochs,
         whole_epochs=whole_epochs,
-        patience=patience,
         seed=seed,
         risks=stated_risks(escapes, overkill, errors, confidence),
         overwrite=overwrite,
@@ -192,7 +190,6 @@ def _summary(report: TrainingReport) -> dict[str, Any]:
         "origins": [asdict(origin) for origin in report.classifier.card.origins],
         "test": report.test.to_dict(),
         "validation": report.validation.to_dict(),
-        "best_epoch": report.best_epoch,
         "notes": list(report.notes),
         "tiling": report.tiling.to_dict(),
         "seconds": round(report.seconds, 1),

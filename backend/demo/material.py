@@ -166,7 +166,6 @@ def _trained_model(directory: Path, progress: DemoProgress) -> Path:
         name="synthetic-steel-strip",
         size=(_NETWORK_SIDE, _NETWORK_SIDE),
         epochs=3,
-        patience=2,
         overwrite=True,
     )
     report = train(request, progress=counted(progress.count))

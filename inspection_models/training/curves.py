@@ -32,8 +32,8 @@ def curves_csv(epochs: Sequence[EpochFigures]) -> bytes:
     return text.getvalue().encode()
 
 
-def curves_png(epochs: Sequence[EpochFigures], best_epoch: int, title: str) -> bytes:
-    """Losses above, shares of right decisions below, over the epochs; the epoch whose weights were kept is marked."""
+def curves_png(epochs: Sequence[EpochFigures], title: str) -> bytes:
+    """Losses above, shares of right decisions below, over the epochs."""
     figure = Figure(figsize=(7, 6.2), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     losses, shares = figure.subplots(2, 1, sharex=True)
@@ -58,12 +58,11 @@ def curves_png(epochs: Sequence[EpochFigures], best_epoch: int, title: str) -> b
     shares.set_xlabel("epoch (0: the new last layer alone)")
     shares.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axes in (losses, shares):
-        axes.axvline(best_epoch, color="0.6", linestyle=":", linewidth=1.2, zorder=0)
         axes.grid(visible=True, color="0.92")
         if axes.lines[1:]:
             axes.legend(frameon=False, fontsize=8)
         _shade(axes, epochs)
-    losses.set_title(f"{title}: epoch {best_epoch} was kept (dotted)", fontsize=10)
+    losses.set_title(title, fontsize=10)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

@@ -21,7 +21,7 @@ from inspection_models.training.losses import MarkedPlaces, decision_loss, loss_
 from inspection_models.training.precision import MixedPrecision
 from inspection_models.training.request import EpochFigures, TrainingError, TrainingEvent
 from inspection_models.training.stages import WEIGHT_DECAY, fine_layers, fit_head, set_stage, share_right
-from inspection_models.training.stopping import is_better, validation_figures
+from inspection_models.training.validation import validation_figures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,10 +41,9 @@ _MARKS_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Fit:
-    """The course of a fit, the epoch whose weights the network now has, and where it had been broken off."""
+    """The course of a fit, and where it had been broken off."""
 
     epochs: tuple[EpochFigures, ...]
-    best_epoch: int
     continued_after: tuple[int, ...]
     precision: str
 
@@ -61,7 +60,9 @@ def fit(
     fill: tuple[float, float, float],
     progress: Progress,
 ) -> Fit:
-    """Train a network in place and leave it with the averaged weights that did best on the validation part.
+    """Train a network in place and leave it with its averaged weights.
+
+    Which epoch's are kept is not chosen: of twelve epochs one has the luckiest validation images of rare classes.
 
     All chance in an epoch follows from the seed and its number, so a training that goes on from the checkpoint of the
     epoch before ends with the same weights.
@@ -69,7 +70,7 @@ def fit(
     Args:
         network: on the request's device.
         train: images to learn from.
-        validation: images to stop by.
+        validation: images to measure each epoch on.
         request: learning rate, epochs and so on.
         place: where checkpoints are kept.
         several: whether an image may show several classes.
@@ -129,16 +130,13 @@ class _Fitting:
         self._optimiser = self._new_optimiser()
         self._steps = max(1, round(len(train) / request.batch_size))
         self._course: list[EpochFigures] = []
-        self._best: EpochFigures | None = None
-        self._best_weights = _copied(network)
         self._continued_after: tuple[int, ...] = ()
         self._epoch = 0
 
     @property
     def is_done(self) -> bool:
-        """Whether all epochs are passed, or enough of them without a gain."""
-        waited = self._epoch - self._best.epoch if self._best is not None else 0
-        return self._epoch >= self._request.epochs or waited >= self._request.patience
+        """Whether all epochs are passed."""
+        return self._epoch >= self._request.epochs
 
     @property
     def _readers_only(self) -> bool:
@@ -194,14 +192,12 @@ class _Fitting:
         """Write the checkpoint of the epoch."""
         tensors = {f"network.{name}": tensor for name, tensor in self._network.state_dict().items()}
         tensors |= {f"average.{name}": tensor for name, tensor in self._average.network.state_dict().items()}
-        tensors |= {f"best.{name}": tensor for name, tensor in self._best_weights.items()}
         if self._marks is not None:
             tensors |= {f"marks.{name}": tensor for name, tensor in self._marks.state_dict().items()}
         for number, moments in self._optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{name}": tensor for name, tensor in moments.items()}
         state = {
             "course": [asdict(figures) for figures in self._course],
-            "best_epoch": None if self._best is None else self._best.epoch,
             "precision": self._precision.state,
             "continued_after": list(self._continued_after),
         }
@@ -212,32 +208,26 @@ class _Fitting:
         """Go on from a checkpoint, if there is one."""
         if checkpoint is None:
             return False
-        parts: dict[str, dict[str, torch.Tensor]] = {
-            part: {} for part in ("network", "average", "best", "marks", "optimiser")
-        }
+        parts: dict[str, dict[str, torch.Tensor]] = {part: {} for part in ("network", "average", "marks", "optimiser")}
         for name, tensor in checkpoint.tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
         self._network.load_state_dict(parts["network"])
         self._average.network.load_state_dict(parts["average"])
-        self._best_weights = parts["best"]
         if self._marks is not None:
             self._marks.load_state_dict(parts["marks"])
         self._take_up_moments(parts["optimiser"])
         self._course = [EpochFigures(**fields) for fields in checkpoint.state["course"]]
-        best = checkpoint.state["best_epoch"]
-        self._best = next((figures for figures in self._course if figures.epoch == best), None)
         self._precision.state = checkpoint.state["precision"]
         self._continued_after = (*checkpoint.state["continued_after"], checkpoint.epoch)
         self._epoch = checkpoint.epoch
         return True
 
     def finish(self) -> Fit:
-        """Give the network its best weights."""
-        self._network.load_state_dict(self._best_weights)
+        """Give the network its averaged weights."""
+        self._network.load_state_dict(self._average.network.state_dict())
         self._network.requires_grad_(requires_grad=True).eval()
-        best = self._best.epoch if self._best is not None else 0
-        return Fit(tuple(self._course), best, self._continued_after, self._precision.name)
+        return Fit(tuple(self._course), self._continued_after, self._precision.name)
 
     def _new_optimiser(self) -> torch.optim.AdamW:
         new = {id(parameter) for parameter in self._head.parameters()}
@@ -309,13 +299,7 @@ class _Fitting:
             seconds=round(time.monotonic() - started, 3),
         )
         self._course.append(figures)
-        if self._best is None or is_better(figures, self._best):
-            self._best, self._best_weights = figures, _copied(self._average.network)
         return figures
-
-
-def _copied(network: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
 def _chance(seed: int, epoch: int) -> int:

@@ -204,7 +204,7 @@ def _training(
         listed = with_images(listed, samples, part)
         training[HASH_KEY] = images_sha256(listed)
     training["lines_from"] = "photographs of the calibration" + (
-        "" if request.risks.any_stated else ", which tuned the model, too"
+        "" if request.risks.any_stated else ", which calibrated the model, too"
     )
     training["calibrated"] = {
         "from": asdict(before.version),

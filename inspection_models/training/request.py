@@ -50,10 +50,9 @@ class TrainingRequest:
         flips: whether a mirrored image may show the same part; False where orientation matters.
         explanation: the attribution method that will explain the model's decisions.
         marks: learn, too, where defects are, from masks, polygons, run lengths or boxes, where there are any.
-        epochs: passes over the training part at most; 0 trains only the last layer of a pretrained network.
+        epochs: passes over the training part; 0 trains only the last layer of a pretrained network.
         whole_epochs: so many of these, the last, in which all layers learn, the finest too, where a network with
             ImageNet's weights would keep them.
-        patience: epochs without a lower loss on the validation part after which training stops.
         batch_size: images in a training step.
         learning_rate: the highest, of layers that begin at random; pretrained ones get a tenth of it.
         validation: share of the images to validate and calibrate on.
@@ -87,7 +86,6 @@ class TrainingRequest:
     marks: bool = True
     epochs: int = 12
     whole_epochs: int = 0
-    patience: int = 12
     batch_size: int = 16
     learning_rate: float = 1e-3
     validation: float = 0.15
@@ -101,7 +99,7 @@ class TrainingRequest:
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        for name, lowest in (("epochs", 0), ("whole_epochs", 0), ("patience", 1), ("batch_size", 2), ("seed", 0)):
+        for name, lowest in (("epochs", 0), ("whole_epochs", 0), ("batch_size", 2), ("seed", 0)):
             if getattr(self, name) < lowest:
                 raise TrainingError(f"{name} is {getattr(self, name)}; it must be at least {lowest}")
         if self.whole_epochs > self.epochs:
@@ -171,8 +169,7 @@ class EpochFigures:
         training_loss: mean over the pass, of the decisions on augmented images.
         marks_loss: mean over the pass, of where defects are; None where no marks were learned from.
         training_accuracy: share of the augmented images decided rightly, as they were drawn.
-        validation_loss: of the averaged weights, as the next two, on the validation part, all classes weighed alike;
-            the epoch with the lowest is kept.
+        validation_loss: of the averaged weights, as the next two, on the validation part, all classes weighed alike.
         validation_accuracy: share of its images decided rightly; with several classes an image, of its answers.
         balanced_accuracy: mean recall of its classes; with several an image, of showing and of not showing each.
         seconds: wall time of the pass and its validation.
@@ -199,8 +196,7 @@ class TrainingReport:
         classifier: the trained model.
         counts: number of images by part (train, validation, test) and class.
         epochs: the course of the training.
-        best_epoch: the one whose weights were kept.
-        validation: figures on the part that stopped and calibrated the training, hence favourable.
+        validation: figures on the part that calibrated the model, hence favourable.
         test: figures on the part that had no influence.
         ignored: files in the data set's directory that are no part of it.
         seconds: wall time, of all parts of a training that was broken off.
@@ -213,7 +209,6 @@ class TrainingReport:
     classifier: DefectClassifier
     counts: dict[str, dict[str, int]]
     epochs: tuple[EpochFigures, ...]
-    best_epoch: int
     validation: Evaluation
     test: Evaluation
     ignored: tuple[str, ...]

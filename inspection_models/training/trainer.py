@@ -70,7 +70,7 @@ _DECIDING = (
         "epochs",
         "whole_epochs",
     ),
-    *("patience", "batch_size", "learning_rate", "seed", "device", "precision"),
+    *("batch_size", "learning_rate", "seed", "device", "precision"),
 )
 
 
@@ -185,7 +185,6 @@ def _trained(
         classifier=classifier,
         counts=_counts(dataset, split),
         epochs=course.epochs,
-        best_epoch=course.best_epoch,
         validation=validation,
         test=tested,
         ignored=dataset.ignored,
@@ -292,12 +291,11 @@ def _classifier(
         "data_sha256": dataset.sha256,
         HASH_KEY: images_sha256(images_csv(split)),
         "layout": dataset.layout,
-        "lines_from": "half of the test part" if split.lines else "validation part, which tuned the model, too",
+        "lines_from": "half of the test part" if split.lines else "validation part, which calibrated the model, too",
         "counts": _counts(dataset, split),
         "tiling": choice.to_dict(),
         "seed": request.seed,
         "epochs": course.epochs[-1].epoch if course.epochs else 0,
-        "best_epoch": course.best_epoch,
         "settings": {
             key: getattr(request, key)
             for key in (
@@ -308,7 +306,6 @@ def _classifier(
                 "whole_epochs",
                 "batch_size",
                 "learning_rate",
-                "patience",
                 "validation",
                 "test",
                 "split_seed",
@@ -369,7 +366,6 @@ def _attachments(report: TrainingReport) -> dict[str, bytes]:
         "model": asdict(report.classifier.version),
         "counts": report.counts,
         "epochs": [asdict(epoch) for epoch in report.epochs],
-        "best_epoch": report.best_epoch,
         "validation": report.validation.to_dict(),
         "test": report.test.to_dict(),
         "tiling": report.tiling.to_dict(),
@@ -383,7 +379,7 @@ def _attachments(report: TrainingReport) -> dict[str, bytes]:
     curves = (
         {
             CURVES_FILE: curves_csv(report.epochs),
-            CURVES_PICTURE: curves_png(report.epochs, report.best_epoch, name),
+            CURVES_PICTURE: curves_png(report.epochs, name),
         }
         if report.epochs
         else {}

@@ -21,7 +21,6 @@ def request_of(data: Path, output: Path, architecture: str, precision: str) -> T
         architecture=architecture,
         size=(48, 48),
         epochs=3,
-        patience=3,
         batch_size=8,
         seed=7,
         precision=precision,  # type: ignore[arg-type]

@@ -22,9 +22,8 @@ from inspection_models.training.augmentation import Augmentation
 from inspection_models.training.batches import Batch, FittedImages
 from inspection_models.training.losses import MarkedPlaces, decision_loss, loss_weights
 from inspection_models.training.precision import MixedPrecision
-from inspection_models.training.request import EpochFigures
 from inspection_models.training.stages import fine_layers, set_stage
-from inspection_models.training.stopping import is_better, validation_figures
+from inspection_models.training.validation import validation_figures
 from tests.inspection_models.broken_training import request_of
 from tests.inspection_models.test_training_resumed import marked_shades
 
@@ -68,14 +67,6 @@ def test_a_validation_loss_weighs_classes_alike_however_many_images_each_has() -
     assert validation_figures(logits, targets, several=False).loss == pytest.approx((right + wrong) / 2)
     # Of the first class three show it and one does not; so the one weighs as much as the three.
     assert validation_figures(logits[:, :1], targets[:, :1], several=True).loss == pytest.approx((right + wrong) / 2)
-
-
-def test_of_two_epochs_the_one_with_the_lower_loss_is_better_however_many_more_the_other_decided_rightly() -> None:
-    lucky = EpochFigures(4, "deep", 1e-3, 0.5, None, 0.9, 0.42, 0.86, 0.931, 1.0)
-    later = replace(lucky, epoch=10, validation_loss=0.28, balanced_accuracy=0.922)
-    assert is_better(later, lucky)
-    assert not is_better(lucky, later)
-    assert not is_better(later, later)
 
 
 class Stub(nn.Module):
@@ -161,7 +152,7 @@ def test_only_readers_learn_from_marks_in_the_first_epoch_of_a_network_that_know
 
     monkeypatch.setattr(MarkedPlaces, "loss", watched)
     request = request_of(marked_shades(tmp_path / "data"), tmp_path / "model", architecture, "auto")
-    train(replace(request, epochs=2, patience=2))
+    train(replace(request, epochs=2))
     steps = len(asked) // 2
     assert asked == [readers_only[0]] * steps + [readers_only[1]] * steps
 

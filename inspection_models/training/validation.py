@@ -12,8 +12,6 @@ from inspection_models.training.evaluation import balanced_accuracy
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from inspection_models.training.request import EpochFigures
-
 
 class ValidationFigures(NamedTuple):
     """Mean of the classes' mean losses, share of right answers, and the mean of the classes' shares."""
@@ -43,11 +41,6 @@ def validation_figures(
     right = (expit(exact) >= 0.5) == shows
     losses = np.where(shows, np.logaddexp(0, -exact), np.logaddexp(0, exact))
     return ValidationFigures(_of_both_answers(losses, shows), float(right.mean()), _of_both_answers(right, shows))
-
-
-def is_better(figures: EpochFigures, best: EpochFigures) -> bool:
-    """By the loss: a share of a rare class's few images jumps, and of many epochs one jumps highest by chance."""
-    return figures.validation_loss < best.validation_loss
 
 
 def _of_both_answers(values: NDArray[np.bool_] | NDArray[np.float64], shows: NDArray[np.bool_]) -> float:
