@@ -1,9 +1,9 @@
 """How good models are that `inspection train` makes of real photographs with EfficientNet-Lite0, and how long it takes.
 
-Three trainings a data set, one split. Magnetic tiles are split twice: by parts, where a tile's other exposures and
-whatever was photographed next to it stand on the same side, as in service; and by near-duplicates, where only
-photographs that look nearly the same do. The recipe was chosen by three other splits of the same
-photographs; of this one, only the final figures look at the test part.
+One split a data set. Magnetic tiles are split twice: by parts, where a tile's other exposures and whatever was
+photographed next to it stand on the same side, as in service; and by near-duplicates, where only photographs that look
+nearly the same do. The recipe was chosen by three other splits of the same photographs; of this one, only the final
+figures look at the test part.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Case:
 
 
 CASES = (
-    Case("magnetic-tile by parts", "magnetic-tile", epochs=12),
+    # One training: few parts a class, not chance in training, are what makes its figures uncertain.
+    Case("magnetic-tile by parts", "magnetic-tile", epochs=12, seeds=(1,)),
     Case("magnetic-tile by near-duplicates", "magnetic-tile", epochs=12, by_near_duplicates=True),
     Case("neu-det", "neu-det", epochs=5),
 )

@@ -25,7 +25,7 @@ def training_table(report: dict[str, Any]) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     note = (
-        "Per cent: mean of three trainings (95 % interval over groups): each. Minutes: of one core, summed over cores."
+        "Per cent: mean of the trainings (95 % interval over groups): each. Minutes: of one core, summed over cores."
     )
     return "\n".join([*lines, "", note, "", machine_line(report["machine"])])
 
