@@ -24,9 +24,7 @@ def training_table(report: dict[str, Any]) -> str:
             " / ".join(f"{minutes:.1f}" for minutes in case["core_minutes"]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    note = (
-        "Per cent: mean of the trainings (95 % interval over groups): each. Minutes: of one core, summed over cores."
-    )
+    note = "Per cent: mean of the trainings (95 % interval over groups): each. Minutes: of one core, summed over cores."
     return "\n".join([*lines, "", note, "", machine_line(report["machine"])])
 
 
