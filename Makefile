@@ -8,7 +8,11 @@ export OMP_WAIT_POLICY := PASSIVE
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
+# A process a core, each with one thread; the tests of a file share what they trained.
+PARALLEL_PYTEST := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses auto --dist loadfile
 ARGS ?=
+# ARGS may choose tests of one kind only; pytest says 5 where it found none.
+OR_NONE_CHOSEN = $(if $(ARGS),|| [ $$? -eq 5 ])
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,10 +27,11 @@ demo: environments ## Show everything on one machine (ARGS="--check" runs it una
 	@$(BIN)/inspection demo $(ARGS)
 
 test: system-needs environments ## Run all tests, Label Studio and browser included (ARGS go to pytest)
-	@$(PYTEST) $(ARGS)
+	@$(PARALLEL_PYTEST) -m "not e2e" $(ARGS) $(OR_NONE_CHOSEN)
+	@$(PYTEST) -m e2e $(ARGS) $(OR_NONE_CHOSEN)
 
 test-fast: install ## Run the tests of the inner loop (no Label Studio, no training)
-	@OMP_NUM_THREADS=1 $(PYTEST) --numprocesses auto --dist loadfile -m "not e2e and not slow" $(ARGS)
+	@$(PARALLEL_PYTEST) -m "not e2e and not slow" $(ARGS)
 
 lint: install ## Check style and types
 	@$(BIN)/ruff check .
