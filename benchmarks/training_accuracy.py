@@ -1,9 +1,10 @@
 """How good models are that `inspection train` makes of real photographs with EfficientNet-Lite0, and how long it takes.
 
-One split a data set. Magnetic tiles are split twice: by parts, where a tile's other exposures and whatever was
-photographed next to it stand on the same side, as in service; and by near-duplicates, where only photographs that look
-nearly the same do. The recipe was chosen by three other splits of the same photographs; of this one, only the final
-figures look at the test part.
+Each training has a seed of its own and with it a split of its own, as `inspection train --seed` has: which few
+photographs of a rare class are tested on says more than chance in training does. Magnetic tiles are split in two ways:
+by parts, where a tile's other exposures and whatever was photographed next to it stand on the same side, as in service;
+and by near-duplicates, where only photographs that look nearly the same do. The recipe was chosen with other seeds,
+whose parts share photographs with these.
 """
 
 from __future__ import annotations
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_SPLIT_SEED = 3
-
 
 @dataclass(frozen=True)
 class Case:
@@ -48,12 +47,11 @@ class Case:
     by_near_duplicates: bool = False
     size: int = 224
     batch_size: int = 16
-    seeds: tuple[int, ...] = (1, 2, 3)
+    seeds: tuple[int, ...] = (11, 12, 13)
 
 
 CASES = (
-    # One training: few parts a class, not chance in training, are what makes its figures uncertain.
-    Case("magnetic-tile by parts", "magnetic-tile", epochs=12, seeds=(1,)),
+    Case("magnetic-tile by parts", "magnetic-tile", epochs=12),
     Case("magnetic-tile by near-duplicates", "magnetic-tile", epochs=12, by_near_duplicates=True),
     Case("neu-det", "neu-det", epochs=5),
 )
@@ -74,7 +72,7 @@ def run(folder: Path) -> dict[str, Any]:
 
 def measured(case: Case, seed: int, folder: Path) -> dict[str, Any]:
     """One training and what its model decides on the test part, from the folder where they are there already."""
-    recipe = json.dumps([asdict(case) | {"seeds": ()}, _SPLIT_SEED, RECIPE], sort_keys=True)
+    recipe = json.dumps([asdict(case) | {"seeds": ()}, RECIPE], sort_keys=True)
     name = f"{case.name.replace(' ', '-')}-{seed}-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
     done = folder / f"{name}.json"
     if not done.is_file():
@@ -86,7 +84,6 @@ def measured(case: Case, seed: int, folder: Path) -> dict[str, Any]:
             size=(case.size, case.size),
             batch_size=case.batch_size,
             seed=seed,
-            split_seed=_SPLIT_SEED,
             overwrite=True,
         )
         begun, spent = time.monotonic(), _processor_seconds()
@@ -118,15 +115,14 @@ def measured(case: Case, seed: int, folder: Path) -> dict[str, Any]:
 
 
 def pooled(case: Case, trainings: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A case's figures by training, and their means with intervals over the test part's groups.
+    """A case's figures by training, and their means with intervals over the test parts' groups.
 
-    Groups are resampled whole, and with the same draw for all trainings, which were tested on the same photographs. The
-    balanced accuracy of a resample that lacks a class is that of the others.
+    Groups are resampled whole, those of each test part by themselves. The balanced accuracy of a resample that lacks a
+    class is that of the others.
     """
     first = trainings[0]
-    labels = np.array(first["labels"])
     good = None if first["good_class"] is None else first["classes"].index(first["good_class"])
-    decided = np.array([np.array(training["logits"]).argmax(axis=1) for training in trainings])
+    parts = [_Decided.of(training) for training in trainings]
     wanted: dict[str, Callable[[NDArray[np.int64], NDArray[np.int64]], float]] = {
         "balanced_accuracy": _balanced,
         "accuracy": lambda truth, said: float((truth == said).mean()),
@@ -138,22 +134,21 @@ def pooled(case: Case, trainings: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "case": case.name,
         "epochs": case.epochs,
         "input": [case.size, case.size],
-        "counts": first["counts"],
-        "test_images": len(labels),
-        "test_groups": len(set(first["groups"])),
-        "test_groups_by_class": {
-            name: len({group for group, label in zip(first["groups"], labels, strict=True) if label == place})
-            for place, name in enumerate(first["classes"])
-        },
+        "counts": [training["counts"] for training in trainings],
+        "test_images": [len(part.labels) for part in parts],
+        "test_groups": [len(part.members) for part in parts],
         "figures": {
             name: {
-                "by_training": [round(figure(labels, row), 4) for row in decided],
-                **_interval(figure, labels, decided, first["groups"]),
+                "by_training": [round(figure(part.labels, part.said), 4) for part in parts],
+                **_interval(figure, parts),
             }
             for name, figure in wanted.items()
         },
-        "recall": {
-            name: [round(_share(row[labels == place] == place), 4) for row in decided]
+        "right": {
+            name: [
+                f"{int((part.said[part.labels == place] == place).sum())} of {int((part.labels == place).sum())}"
+                for part in parts
+            ]
             for place, name in enumerate(first["classes"])
         },
         "calibration_error": [round(training["calibration_error"], 4) for training in trainings],
@@ -165,21 +160,38 @@ def pooled(case: Case, trainings: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, eq=False)
+class _Decided:
+    """A test part: true and decided classes [N], and the images of each group."""
+
+    labels: NDArray[np.int64]
+    said: NDArray[np.int64]
+    members: tuple[NDArray[np.int64], ...]
+
+    @classmethod
+    def of(cls, training: dict[str, Any]) -> _Decided:
+        groups = np.array(training["groups"])
+        return cls(
+            np.array(training["labels"]),
+            np.array(training["logits"]).argmax(axis=1),
+            tuple(np.flatnonzero(groups == name) for name in sorted(set(training["groups"]))),
+        )
+
+
 def _interval(
-    figure: Callable[[NDArray[np.int64], NDArray[np.int64]], float],
-    labels: NDArray[np.int64],
-    decided: NDArray[np.int64],
-    groups: Sequence[str],
+    figure: Callable[[NDArray[np.int64], NDArray[np.int64]], float], parts: Sequence[_Decided]
 ) -> dict[str, float]:
-    names = sorted(set(groups))
-    members = [np.flatnonzero(np.array(groups) == name) for name in names]
     rng = np.random.default_rng(0)
     found = []
     for _ in range(RESAMPLES):
-        cases = np.concatenate([members[place] for place in rng.integers(0, len(names), len(names))])
-        found.append(np.mean([figure(labels[cases], row[cases]) for row in decided]))
+        each = []
+        for part in parts:
+            drawn = rng.integers(0, len(part.members), len(part.members))
+            cases = np.concatenate([part.members[place] for place in drawn])
+            each.append(figure(part.labels[cases], part.said[cases]))
+        found.append(np.mean(each))
     low, high = np.nanpercentile(found, (2.5, 97.5))
-    mean = np.mean([figure(labels, row) for row in decided])
+    mean = np.mean([figure(part.labels, part.said) for part in parts])
     return {"mean": round(float(mean), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
 
 

@@ -10,15 +10,18 @@ from benchmarks.tables import machine_line
 def training_table(report: dict[str, Any]) -> str:
     """One row a data set and split: means over the trainings with intervals, and what each training had."""
     lines = [
-        "| data, split | trained on | tested on | balanced accuracy | accuracy | escapes | overkill | ECE | minutes |",
+        "| data, split | trained on | tested on (groups) | balanced accuracy | accuracy | escapes | overkill | ECE "
+        "| minutes |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for case in report["cases"]:
         counts, figures = case["counts"], case["figures"]
         cells = [
             case["case"],
-            f"{sum(counts['train'].values())}",
-            f"{case['test_images']}, {case['test_groups']} groups",
+            " / ".join(f"{sum(one['train'].values())}" for one in counts),
+            " / ".join(
+                f"{images} ({groups})" for images, groups in zip(case["test_images"], case["test_groups"], strict=True)
+            ),
             *(_share(figures.get(name)) for name in ("balanced_accuracy", "accuracy", "escapes", "overkill")),
             " / ".join(f"{error:.3f}" for error in case["calibration_error"]),
             " / ".join(f"{minutes:.1f}" for minutes in case["core_minutes"]),
