@@ -30,17 +30,18 @@ def training(decided: list[int], **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def test_trainings_are_put_together_over_the_same_photographs() -> None:
-    case = pooled(CASE, [training([0, 0, 0, 1, 1, 0]), training([0, 0, 0, 0, 1, 1])])
+def test_trainings_are_put_together_each_with_its_own_test_part() -> None:
+    other = training([0, 0, 1, 1], labels=[0, 0, 1, 1], groups=["d", "e", "f", "f"])
+    case = pooled(CASE, [training([0, 0, 0, 1, 1, 0]), other])
     figures = case["figures"]
     assert figures["balanced_accuracy"]["by_training"] == [pytest.approx(0.625), 1.0]
     assert figures["balanced_accuracy"]["mean"] == pytest.approx(0.8125)
     assert figures["accuracy"]["by_training"] == [pytest.approx(4 / 6, abs=1e-4), 1.0]
     assert figures["escapes"]["by_training"] == [0.5, 0.0]
     assert figures["overkill"]["by_training"] == [0.25, 0.0]
-    assert (case["test_groups"], case["test_groups_by_class"]) == (3, {"good": 2, "pit": 1})
-    assert case["recall"] == {"good": [0.75, 1.0], "pit": [0.5, 1.0]}
-    # Group a is always right, c half wrong in one of two trainings: no resample is worse than c alone.
+    assert (case["test_images"], case["test_groups"]) == ([6, 4], [3, 3])
+    assert case["right"] == {"good": ["3 of 4", "2 of 2"], "pit": ["1 of 2", "2 of 2"]}
+    # No resample of the first test part has less than half right, b's and c's share; the other's are all right.
     assert figures["accuracy"]["low"] >= 0.75
     assert figures["accuracy"]["high"] <= 1.0
 
@@ -51,6 +52,6 @@ def test_data_without_a_good_class_have_no_escapes_and_the_table_says_so() -> No
     machine = {"cpu": "A processor", "threads": 2, "packages": {"torch": "2.13.0"}}
     table = training_table({"machine": machine, "cases": [case]})
     (row,) = [line for line in table.splitlines() if line.startswith("| tiles by parts")]
-    assert row.startswith("| tiles by parts | 60 | 6, 3 groups | 62.5 (")
+    assert row.startswith("| tiles by parts | 60 / 60 | 6 (3) / 6 (3) | 62.5 (")
     assert row.endswith("| – | – | 0.050 / 0.050 | 7.2 / 7.2 |")
     assert table.endswith("*A processor, 2 threads; torch 2.13.0.*")
