@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.explanation_tables import parts_table, sanity_table
+from benchmarks.gate_tables import gate_table
 from benchmarks.quality_tables import everything, summary
 from benchmarks.speed_tables import speed_table
 
@@ -13,10 +14,12 @@ RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 MEASURED = ROOT / "docs" / "benchmarks.md"
 EXPLANATIONS = ROOT / "docs" / "explanations.md"
+RELEASE = ROOT / "docs" / "release.md"
 
 TABLES = {
     README: {"attribution-speed": speed_table, "explanation-quality": summary},
     MEASURED: {"explanation-quality": everything},
     EXPLANATIONS: {"quorum-parts": parts_table, "explanation-sanity": sanity_table},
+    RELEASE: {"release-gate": gate_table},
 }
 PUBLISHED = frozenset(name for tables in TABLES.values() for name in tables)
