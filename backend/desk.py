@@ -94,6 +94,7 @@ class Desk:
     def close(self) -> None:
         """Let the worker finish the job in hand, and close the database."""
         self._stop.set()
+        self._worker.wake()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(timeout=15)
