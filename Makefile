@@ -8,8 +8,9 @@ export OMP_WAIT_POLICY := PASSIVE
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
-# A process a core, each with one thread; the tests of a file share what they trained.
-PARALLEL_PYTEST := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses auto --dist loadfile
+# A process a core, each with one thread; the tests of a file share what they trained. In the order of their names, for
+# by the number of their tests the longest files would come last.
+PARALLEL_PYTEST := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses auto --dist loadfile --no-loadscope-reorder
 ARGS ?=
 # ARGS may choose tests of one kind only; pytest says 5 where it found none.
 OR_NONE_CHOSEN = $(if $(ARGS),|| [ $$? -eq 5 ])
@@ -30,7 +31,7 @@ test: system-needs environments ## Run all tests, Label Studio and browser inclu
 	@$(PARALLEL_PYTEST) -m "not e2e" $(ARGS) $(OR_NONE_CHOSEN)
 	@$(PYTEST) -m e2e $(ARGS) $(OR_NONE_CHOSEN)
 
-test-fast: install ## Run the tests of the inner loop (no Label Studio, no training)
+test-fast: install ## Run the tests of the inner loop (no Label Studio, no PostgreSQL, nothing slow)
 	@$(PARALLEL_PYTEST) -m "not e2e and not slow" $(ARGS)
 
 lint: install ## Check style and types

@@ -14,6 +14,9 @@ from db import migrate
 from db.engine import Database
 from tests.postgresql import Server, database_name, find_binaries, running_server
 
+# The inner loop does with SQLite.
+DATABASES = ("sqlite", pytest.param("postgresql", marks=pytest.mark.slow))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def engine_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -63,7 +66,7 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=DATABASES)
 def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """URL of a database without a schema, once of each kind."""
     if request.param == "sqlite":
@@ -96,7 +99,7 @@ def sqlite_url(migrated_file: Path) -> str:
     return f"sqlite:///{shutil.copy(migrated_file, migrated_file.with_name('inspection.db'))}"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=DATABASES)
 def database_url(request: pytest.FixtureRequest) -> str:
     """URL of an empty database at head, once of each kind; not for tests that change its schema."""
     return str(request.getfixturevalue(f"{request.param}_url"))

@@ -54,6 +54,7 @@ def test_it_learns_at_every_resolution(tmp_path: Path, photographs: list[list[Ph
         assert float((learned[name] - 1).abs().max()) > 1e-3, name
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_the_same_recipe_gives_the_same_bits_and_they_fit(tmp_path: Path, photographs: list[list[Photograph]]) -> None:
     random_before = torch.random.get_rng_state()

@@ -263,6 +263,7 @@ def test_a_cut_graph_is_named(method: str) -> None:
         explained(built(Cut, 0), images(1, 0), [0], method)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", STREAMED)
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_batch_size_does_not_change_the_map(method: str, batch_size: int) -> None:
@@ -274,6 +275,7 @@ def test_batch_size_does_not_change_the_map(method: str, batch_size: int) -> Non
     assert torch.equal(other.masks_scored, usual.masks_scored)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", STREAMED)
 def test_both_engines_give_the_same_map(method: str) -> None:
     network, pictures = built(Residual, 7, torch.float32), images(1, 3, torch.float32)

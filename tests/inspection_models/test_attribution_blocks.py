@@ -58,6 +58,7 @@ def network_named(name: str) -> nn.Module:
     return network.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_known_networks(name: str) -> None:
     size = 299 if name == "inception_v3" else 224
@@ -66,6 +67,7 @@ def test_known_networks(name: str) -> None:
     assert all(b.size[0] == b.size[1] for b in blocks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_the_blocks_are_the_same_at_every_input_size(name: str) -> None:
     network = network_named(name)

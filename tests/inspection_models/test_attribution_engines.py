@@ -81,6 +81,7 @@ def test_inputs_computed_side_by_side_give_the_bits_of_each_alone() -> None:
     torch.testing.assert_close(shared, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_thread_that_outlives_the_main_thread_still_gets_its_map() -> None:
     """Python then starts no work in other threads, neither for the comparison with torch nor for the masks."""
     script = (
@@ -107,6 +108,7 @@ def test_one_export_serves_all_batch_sizes(cache: Path) -> None:
     assert len(list(cache.iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_large_networks_on_a_processor_are_exported_and_small_ones_are_not(cache: Path) -> None:
     small, large = built(FAMILIES[0], 3, torch.float32), build_network("efficientnet-lite0", 3, pretrained=False).eval()
     assert settled_options(small, (40, 48), "sise", {})["engine"] == "torch"
@@ -366,6 +368,7 @@ def test_only_so_many_exports_are_kept(cache: Path, monkeypatch: pytest.MonkeyPa
     assert len(list(cache.iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_processes_may_export_the_same_network_at_once(cache: Path) -> None:
     script = (
         "import torch; from tests.inspection_models.attribution_networks import FAMILIES, built, images;"

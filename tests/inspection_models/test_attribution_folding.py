@@ -30,6 +30,7 @@ def norms_left(network: nn.Module) -> int:
     return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["efficientnet-lite0", "resnet18", "mobilenet_v3_small", "vgg11_bn", "densenet121"])
 def test_networks_in_use_answer_as_before(name: str) -> None:
     network = trained(build_network(name, 4, pretrained=False))

@@ -70,6 +70,7 @@ def expected_maps(network: BlockNetwork, image: Tensor, target: int, method: str
     return mean / mean.max() if mean.max() > 0 else mean, rendered
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", LITERAL)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
@@ -111,6 +112,7 @@ def picture(seed: int) -> Tensor:
     return torch.randn((1, 3, 96, 96), generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [2, 517])
 @pytest.mark.parametrize(
     ("method", "library"), [("grad-cam", "GradCAM"), ("grad-cam++", "GradCAMPlusPlus"), ("layer-cam", "LayerCAM")]

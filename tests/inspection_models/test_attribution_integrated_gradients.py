@@ -48,6 +48,7 @@ def blur_by_scipy(image: Tensor) -> Tensor:
     return torch.from_numpy(np.stack(planes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [Plain, Inverted])
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_agrees_with_a_fine_riemann_sum(family: type[BlockNetwork], activation: Activation) -> None:
@@ -121,6 +122,7 @@ def test_map_is_what_speaks_for_the_class(baseline: str, smoothing: float) -> No
     np.testing.assert_allclose(result.map[0], (expected - low) / (expected.max() - low), atol=TOLERANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("divisor", "at_once"), [(1000, 1), (15, 6), (1, 104)])
 def test_steps_taken_at_once_do_not_change_the_map(divisor: int, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     network, pictures = built(Inverted, 7, torch.float32), images(2, 3, torch.float32)

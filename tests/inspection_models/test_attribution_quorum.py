@@ -79,6 +79,7 @@ def radius_of(size: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(min(int(np.ceil(3 * max(size) / 14)), side - 1) for side in size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_agrees_with_its_definition(family: type[BlockNetwork], activation: str) -> None:

@@ -49,6 +49,7 @@ def literal(
     return normalised(total)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
@@ -124,6 +125,7 @@ def test_all_images_see_the_same_masks() -> None:
     assert torch.equal(shown[:12] * 2, shown[12:])
 
 
+@pytest.mark.slow
 def test_more_masks_bring_two_seeds_together() -> None:
     network, pictures = built(Residual, 6, torch.float32), images(1, 3, torch.float32)
 

@@ -49,6 +49,7 @@ def literal(network: BlockNetwork, image: Tensor, target: int) -> tuple[NDArray[
     return rendered, len(kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])

@@ -51,6 +51,7 @@ def assert_agrees(network: BlockNetwork, target: int, seed: int, dtype: torch.dt
     assert expected.attribution.max() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])

@@ -13,6 +13,7 @@ from inspection_models.calibration import fit_calibration, fit_temperature, nega
 from inspection_models.model_card import Calibration
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.floats(0.3, 6.0), st.integers(0, 1000))
 def test_the_temperature_that_spoilt_the_logits_is_found(temperature: float, seed: int) -> None:

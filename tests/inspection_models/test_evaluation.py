@@ -130,6 +130,7 @@ def test_several_classes_of_an_image_by_hand() -> None:
     json.dumps(result.to_dict(), allow_nan=False)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(2, 40))
 def test_figures_are_scikit_learns(seed: int, count: int) -> None:
@@ -169,6 +170,7 @@ def measured(activation: str, *, good: bool) -> Evaluation:
     return figures_of_logits(card(**fields, calibration=Calibration(temperature=0.6)), logits, one_hot(labels.tolist()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("good", [True, False])
 def test_pictures_show_something_and_repeat_to_the_byte(activation: str, good: bool, tmp_path: Any) -> None:

@@ -99,6 +99,7 @@ def test_what_enters_the_last_layer_is_caught_and_the_logits_keep_their_bits(arc
     assert len(features) == 2
 
 
+@pytest.mark.slow
 def test_what_is_like_the_training_is_decided_and_what_is_not_goes_to_review(
     familiar: DefectClassifier, tmp_path: Path
 ) -> None:

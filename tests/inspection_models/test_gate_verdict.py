@@ -250,6 +250,7 @@ def test_a_candidate_that_forgot_a_class_is_refused() -> None:
     assert [one.because for one in verdict.against] == ["it does not know pit"]
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(escapes=st.integers(0, 12), of=st.integers(20, 300), others=st.integers(0, 12))
 def test_one_escape_more_never_turns_a_refusal_into_a_release(escapes: int, of: int, others: int) -> None:

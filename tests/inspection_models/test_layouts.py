@@ -259,6 +259,7 @@ def test_real_magnetic_tiles() -> None:
     assert len(dataset.twins) == 136
 
 
+@pytest.mark.slow
 def test_real_neu_det() -> None:
     dataset = load_dataset(real_data("neu-det"))
     assert dataset.layout == "neu-det"

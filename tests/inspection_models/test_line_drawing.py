@@ -102,6 +102,7 @@ def test_an_image_of_a_part_that_escapes_is_an_escape_of_the_part() -> None:
     assert alone.origins[0].value > origin.value
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 3), st.sampled_from(["softmax", "sigmoid"]), st.floats(0.5, 4))
 def test_on_the_data_themselves_the_card_decides_as_its_origins_say(
@@ -116,6 +117,7 @@ def test_on_the_data_themselves_the_card_decides_as_its_origins_say(
         assert origin.bound <= 0.2
 
 
+@pytest.mark.slow
 def test_promises_are_kept_on_parts_never_seen() -> None:
     # Rates of 20,000 other parts stand for the true ones.
     logits, targets, groups = world(99, 20_000, 2)
@@ -137,6 +139,7 @@ def test_promises_are_kept_on_parts_never_seen() -> None:
     assert escapes + overkill > 0
 
 
+@pytest.mark.slow
 def test_a_model_that_never_errs_asks_no_one_and_no_line_passes_even_odds() -> None:
     logits, targets, groups = world(2, 400, skill=40.0)
     made, on_data = drawn(card(), (logits, targets, groups))
@@ -209,6 +212,7 @@ def test_what_lies_on_even_odds_is_called_defective_and_counts_as_such(stated: d
         assert origin.failures == rate.count == 0
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from([-200, -60, -1, 0, 1, 60, 200]), st.booleans()), min_size=4, max_size=60),

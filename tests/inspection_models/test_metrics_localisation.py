@@ -99,6 +99,7 @@ def test_a_large_map_with_few_positive_pixels_is_filled_up_by_chance() -> None:
     assert bbox(maps, true).item() == pytest.approx(np.mean([d[1] for d in draws]), abs=0.004)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(tied_maps(pixels=20, levels=6))
 def test_average_precision_is_that_of_scikit_learn(case: tuple[list[float], list[bool]]) -> None:

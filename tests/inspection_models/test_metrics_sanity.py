@@ -83,6 +83,7 @@ def test_parameters_without_a_reset_keep_their_spread() -> None:
     assert found[1]["constant"].tolist() == [7, 7, 7]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_cascade_and_leaves_the_generator_alone() -> None:
     inputs = images(2, 0, torch.float32)
     network = built(Residual, 0, torch.float32)

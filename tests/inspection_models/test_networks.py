@@ -146,6 +146,7 @@ def test_an_unknown_name_brings_close_ones() -> None:
         build_network("resnet18", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_local_weights_go_in_and_a_foreign_head_stays_out(tmp_path: Path, suffix: str) -> None:
     source = build_network("shufflenet_v2_x0_5", 10)
@@ -176,6 +177,7 @@ class Malicious:
         return (print, ("executed",))
 
 
+@pytest.mark.slow
 def test_weights_never_run_code_and_damage_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"conv1.weight": Malicious()}, path)

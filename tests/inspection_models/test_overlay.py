@@ -46,6 +46,7 @@ def test_the_photograph_stays_where_nothing_speaks_and_glows_where_all_does() ->
     assert mixed[0, 1].max() > 150
 
 
+@pytest.mark.slow
 def test_the_absolute_scale_has_a_panel_of_its_own_and_is_dark_on_a_good_part() -> None:
     glowing, dark = (
         np.asarray(Image.open(io.BytesIO(draw_overlay(replace(content(60, 60), strength=value)))).convert("RGB"))

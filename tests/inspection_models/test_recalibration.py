@@ -106,6 +106,7 @@ def test_what_too_few_parts_cannot_show_is_refused_before_the_work(data: Path, t
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.slow
 def test_without_a_stated_risk_the_lines_come_from_the_validation_part(model: Path, data: Path) -> None:
     card = DefectClassifier.load(model).card
     validation = split_dataset(load_dataset(data), seed=7).validation
@@ -150,6 +151,7 @@ def test_a_stated_risk_moves_lines_only_and_leaves_the_model_as_it_was(
     assert {"training_summary.json", "training_images.csv", "reliability.png", "confusion_matrix.png"} <= names
 
 
+@pytest.mark.slow
 def test_without_a_stated_risk_the_probabilities_are_calibrated_anew(model: Path, fresh: Path, tmp_path: Path) -> None:
     report = calibrate(CalibrationRequest(model, fresh, tmp_path / "new"))
     samples = load_dataset(fresh).samples
@@ -161,6 +163,7 @@ def test_without_a_stated_risk_the_probabilities_are_calibrated_anew(model: Path
     assert report.classifier.card.training["calibrated"]["probabilities"] == "anew"
 
 
+@pytest.mark.slow
 def test_other_rates_are_offered_with_their_cost_or_the_reason_against(
     model: Path, fresh: Path, tmp_path: Path
 ) -> None:
@@ -196,6 +199,7 @@ def test_photographs_that_had_a_part_in_the_model_are_refused(
     assert seen_images(lined, DefectClassifier.load(lined).card) > seen_images(model, DefectClassifier.load(model).card)
 
 
+@pytest.mark.slow
 def test_a_model_whose_list_of_images_is_gone_is_refused_until_it_is_back(
     model: Path, data: Path, fresh: Path, tmp_path: Path
 ) -> None:
@@ -207,6 +211,7 @@ def test_a_model_whose_list_of_images_is_gone_is_refused_until_it_is_back(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_no_risk_is_promised_for_a_model_of_which_nobody_knows_what_it_has_seen(
     model: Path, data: Path, fresh: Path, tmp_path: Path
 ) -> None:

@@ -62,6 +62,7 @@ def test_no_stricter_level_would_do(seed: int, coverage: float, parts: int) -> N
     assert level == 11 or bounds[level + 1] > 1 - coverage
 
 
+@pytest.mark.slow
 def test_over_repeated_draws_new_parts_are_covered_as_stated() -> None:
     """4,000 draws of 20 parts and one new one, of which the expected share left out is to be at most 20 %."""
     rng = np.random.default_rng(3)

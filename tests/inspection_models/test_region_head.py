@@ -90,6 +90,7 @@ def head(classifier: DefectClassifier) -> RegionHead:
     return learned(classifier)
 
 
+@pytest.mark.slow
 def test_a_head_draws_what_it_was_shown_and_nothing_on_good_parts(
     classifier: DefectClassifier, head: RegionHead
 ) -> None:
@@ -183,6 +184,7 @@ def test_windows_lie_in_the_photograph_and_what_is_read_in_them_belongs_to_what_
     assert hits >= 35
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (3, 700), (700, 3), (2, 2)])
 def test_any_picture_can_be_drawn_on(classifier: DefectClassifier, head: RegionHead, size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
@@ -235,6 +237,7 @@ def test_a_model_keeps_its_head_and_refuses_another(
         classifier.with_head(classifier.card, head)
 
 
+@pytest.mark.slow
 def test_a_head_of_another_network_or_a_damaged_one_is_refused(classifier: DefectClassifier) -> None:
     foreign = foreign_head()
     pixels, truth = part(5, stained=True)

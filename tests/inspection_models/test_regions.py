@@ -36,6 +36,7 @@ def areas_of(mask: Mask) -> list[Mask]:
     return [labels == label for label in range(1, count)]
 
 
+@pytest.mark.slow
 @given(masks)
 @settings(max_examples=300)
 def test_exact_outline_filled_again_is_the_mask(mask: Mask) -> None:
@@ -58,6 +59,7 @@ def test_holes_are_the_background_that_cannot_reach_the_border(mask: Mask) -> No
         assert len(exact_outline(area).holes) == count - 2
 
 
+@pytest.mark.slow
 @given(masks, st.floats(0.01, 3))
 @settings(max_examples=300)
 def test_simplified_outlines_are_sound_polygons(mask: Mask, tolerance: float) -> None:

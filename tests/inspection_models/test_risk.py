@@ -82,6 +82,7 @@ def test_the_line_is_that_of_testing_one_line_after_another(scores: np.ndarray, 
     assert drawn(scores, risk) == exhaustive(scores, risk)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(SCORES, SOME, SOME, SURE, SURE)
 def test_more_risk_and_less_confidence_never_lower_the_line(

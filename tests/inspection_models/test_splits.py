@@ -27,6 +27,7 @@ def dataset(groups: dict[str, list[int]]) -> Dataset:
     return make_dataset(ROOT, samples, "image-folder")
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.lists(st.integers(1, 7), min_size=12, max_size=40), min_size=2, max_size=4),

@@ -62,6 +62,7 @@ def picture(height: int, width: int, *spots: tuple[int, int, int]) -> np.ndarray
     return pixels
 
 
+@pytest.mark.slow
 @given(LOGITS, st.floats(0, 2))
 def test_merged_margins_are_the_largest_of_all_tiles_less_the_handicap(logits: np.ndarray, growth: float) -> None:
     merged = merge_logits(logits, GOOD, "softmax", growth)

@@ -170,6 +170,7 @@ def test_the_same_seed_cuts_the_same_tiles_and_another_one_others(tmp_path: Path
     assert found[0] == found[1] != found[2]
 
 
+@pytest.mark.slow
 def test_good_tiles_are_taken_where_the_picture_is_least_even(tmp_path: Path) -> None:
     """Dust that is no defect is among them."""
     samples = [
@@ -308,6 +309,7 @@ def test_a_good_class_is_added_where_every_class_is_a_defect(tmp_path: Path) -> 
     assert with_good_class(none).classes == ("dent", "good", "good_")
 
 
+@pytest.mark.slow
 def test_tiles_of_both_parts_are_gone_afterwards(tmp_path: Path) -> None:
     train = [strip(tmp_path / "in", "dent", 0, (200, 150, 10, 10)), strip(tmp_path / "in", "good", 1)]
     validation = [strip(tmp_path / "in", "dent", 2, (20, 150, 10, 10)), strip(tmp_path / "in", "good", 3)]

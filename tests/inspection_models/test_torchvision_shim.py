@@ -37,6 +37,7 @@ def test_first_import_in_a_fresh_interpreter_gives_working_networks() -> None:
     assert json.loads(result.stdout) == [1, 1000]
 
 
+@pytest.mark.slow
 def test_door_is_needed_exactly_where_it_declares_operators() -> None:
     bare = run("import torchvision")
     assert (bare.returncode == 0) == NATIVE_OPERATORS, bare.stderr
@@ -51,6 +52,7 @@ def test_missing_native_operator_is_named_not_faked() -> None:
             torchvision.ops.nms(boxes, scores, 0.5)
 
 
+@pytest.mark.slow
 def test_missing_torchvision_says_what_to_do() -> None:
     result = run(
         "import importlib.util as u\n"

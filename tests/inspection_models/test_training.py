@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from inspection_models import DefectClassifier
-from inspection_models.data import DatasetError, Sample, load_dataset, split_dataset, write_synthetic_steel
+from inspection_models.data import DatasetError, Sample, load_dataset, split_dataset
 from inspection_models.data.dataset import file_sha256, make_dataset
 from inspection_models.images import read_image
 from inspection_models.metrics import choose_part
@@ -29,7 +29,7 @@ from inspection_models.training import TrainingError, TrainingEvent, TrainingRep
 from inspection_models.training.augmentation import Augmentation
 from inspection_models.training.batches import FittedImages, class_weights, draw_epoch
 from inspection_models.training_record import seen_images
-from tests.inspection_models.data_files import image_folder, real_data
+from tests.inspection_models.data_files import image_folder
 
 
 def two_shades(root: Path) -> Path:
@@ -65,6 +65,7 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Train
     return train(request, events.append), events
 
 
+@pytest.mark.slow
 def test_an_easy_task_is_learnt_and_the_directory_says_how(trained: tuple[TrainingReport, list[TrainingEvent]]) -> None:
     report, _ = trained
     assert report.test.balanced_accuracy == 1.0
@@ -99,6 +100,7 @@ def test_an_easy_task_is_learnt_and_the_directory_says_how(trained: tuple[Traini
     ]
 
 
+@pytest.mark.slow
 def test_the_model_card_names_the_data(trained: tuple[TrainingReport, list[TrainingEvent]], data: Path) -> None:
     training = trained[0].classifier.card.training
     assert training["data_sha256"] == load_dataset(data).sha256
@@ -212,6 +214,7 @@ def test_the_validation_part_is_judged_by_distance_too_as_in_service(
     assert evaluate(report.classifier, split.validation).alone == report.validation.alone
 
 
+@pytest.mark.slow
 def test_what_must_be_known_of_data_and_split_is_kept_with_the_model(data: Path, tmp_path: Path) -> None:
     source = tmp_path / "data"
     shutil.copytree(data, source)
@@ -409,24 +412,6 @@ def test_learning_curves_tell_the_course(trained: tuple[TrainingReport, list[Tra
     assert float(rows[1]["learning_rate"]) == pytest.approx(1e-3, rel=0.2)
     with Image.open(report.output / "learning_curves.png") as picture:
         assert min(picture.size) > 600
-
-
-@pytest.mark.slow
-def test_the_demonstration_set_is_learnt_to_94_percent(tmp_path: Path) -> None:
-    write_synthetic_steel(tmp_path / "steel", per_class=120, size=256, seed=0)
-    report = train(TrainingRequest(tmp_path / "steel", tmp_path / "model", size=(160, 160), epochs=4))
-    assert report.test.images >= 120
-    assert report.test.balanced_accuracy >= 0.94
-    assert report.test.calibration_error < 0.08
-
-
-@pytest.mark.slow
-def test_real_magnetic_tiles_never_seen_are_told_far_better_than_by_chance(tmp_path: Path) -> None:
-    """Split by tile, few of each defect class are left to learn from, and the figure is modest; chance is 1 in 6."""
-    data = real_data("magnetic-tile")
-    report = train(TrainingRequest(data, tmp_path / "model", size=(128, 128), epochs=0))
-    assert report.test.balanced_accuracy > 0.4
-    assert report.counts["train"]["Free"] > 500
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ def averaged(network: nn.Module, states: list[dict[str, NDArray[np.generic]]]) -
     return average
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1, 5, 600])
 def test_the_average_is_that_of_the_formula_and_counts_are_the_latest(count: int) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 36, 2))
@@ -88,6 +89,7 @@ def test_the_average_is_a_network_of_its_own_that_decides_and_does_not_learn() -
     assert average.network[0].weight.stride() == network[0].weight.stride()  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_what_is_frozen_stays_to_the_bit() -> None:
     network = build_network("efficientnet-lite0", 2, pretrained=True)
     request = TrainingRequest(Path("data"), Path("model"), size=(64, 64))

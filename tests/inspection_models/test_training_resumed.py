@@ -148,6 +148,7 @@ def test_the_name_and_the_explanation_do_not_make_it_another_training(data: Path
     assert report.classifier.version.name == "other"
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_refused(data: Path, tmp_path: Path) -> None:
     request = request_of(data, tmp_path / "model", SMALL, "auto")
     with pytest.raises(StoppedError):

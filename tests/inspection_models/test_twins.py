@@ -74,6 +74,7 @@ def test_a_copy_is_found_though_scaled_compressed_and_brighter(
     assert twin_pairs(thumbnails) == [(seed, 60)]
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(st.integers(1000, 10**6))
 def test_different_surfaces_are_no_twins(first: int) -> None:
@@ -135,6 +136,7 @@ def test_twins_of_different_classes_are_told_of(tmp_path: Path) -> None:
     assert "1 families of twins carry different labels, for example 00-1.png (good) and 00-0.png (pit)" in notes
 
 
+@pytest.mark.slow
 def test_a_long_series_of_one_surface_is_one_family() -> None:
     rng = np.random.default_rng(0)
     series = [thumbnail(surface(7) * rng.uniform(0.7, 1) + rng.normal(0, 2, (192, 192))) for _ in range(30)]
@@ -155,6 +157,7 @@ def families(thumbnails: list[np.ndarray]) -> list[list[int]]:
     return twins._connected(len(thumbnails), twin_pairs(np.stack(thumbnails)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copy", [recompressed, noisy])
 @pytest.mark.parametrize(
     ("series", "length", "others"), [(1, 30, 70), (1, 20, 60), (5, 20, 0), (2, 8, 34), (1, 60, 40)]
@@ -218,6 +221,7 @@ def test_a_family_too_large_for_twins_is_left_alone_and_told_of(
     assert any("31 images, 000.png first, look so much alike" in note for note in dataset.notes)
 
 
+@pytest.mark.slow
 def test_exposures_of_real_tiles_are_found_and_strangers_are_not() -> None:
     """The number in a name tells tiles apart: exposures of one are close in number."""
     dataset = load_dataset(real_data("magnetic-tile"))
