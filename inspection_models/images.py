@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from inspection_models.tiff_tiles import largest_tile
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -23,6 +25,8 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", 
 DEFAULT_MAX_PIXELS = 400_000_000
 
 _EXIF_ORIENTATION = 0x0112
+# A tile of a small picture may be larger than it, but not by far.
+_LARGEST_SPARE_TILE = 2048 * 2048
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -191,6 +195,8 @@ def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.size, max_pixels)
+            if image.format == "TIFF":
+                _check_tile(largest_tile(data), image.size)
             yield image
     except (ImageError, MemoryError):
         raise
@@ -233,6 +239,15 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageError(
             f"the image is {width} x {height} = {width * height} pixels, the limit is {max_pixels}; crop or shrink it"
+        )
+
+
+def _check_tile(tile: tuple[int, int], size: tuple[int, int]) -> None:
+    """A tile is decoded whole, however little of it the picture shows."""
+    if tile[0] * tile[1] > max(size[0] * size[1], _LARGEST_SPARE_TILE):
+        raise ImageError(
+            f"its tiles have {tile[0]} x {tile[1]} pixels, the whole image only {size[0]} x {size[1]}; "
+            "save it without tiles"
         )
 
 

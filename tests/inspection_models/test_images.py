@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from inspection_models.images import ImageError, decode_image, glance, image_size, pixel_sha256, read_image
+from inspection_models.tiff_tiles import largest_tile
 
 # Where row 0 and column 0 of the stored picture belong, by EXIF 2.3 table 4.6.4: the turned picture of a stored one.
 TURN_BY_ORIENTATION = {
@@ -234,6 +235,139 @@ def test_a_bomb_is_refused_by_its_header() -> None:
     assert decode_image(modest, max_pixels=4_000_000).pixels.shape == (2000, 2000, 3)
 
 
+def tiff(entries: list[tuple[int, int]], pixels: bytes = b"", *, big: bool = False, order: str = "<") -> bytes:
+    """A TIFF of 8 x 8 grey pixels whose directory holds these entries besides, each a long."""
+    offset = 16 + 20 * 11 + 8 if big else 10 + 12 * 11 + 4
+    base = [(256, 8), (257, 8), (258, 8), (259, 8), (262, 1), (277, 1), (324, offset), (325, len(pixels))]
+    listed = sorted([*base, *entries], key=lambda entry: entry[0])
+    form = "HHQQ" if big else "HHII"
+    ifd = b"".join(struct.pack(f"{order}{form}", tag, 4, 1, value) for tag, value in listed if order == "<")
+    if order == ">":
+        ifd = b"".join(struct.pack(f">HH{'QI4x' if big else 'II'}", tag, 4, 1, value) for tag, value in listed)
+    mark = b"II" if order == "<" else b"MM"
+    if big:
+        head = mark + struct.pack(f"{order}HHHQQ", 43, 8, 0, 16, len(listed))
+        return head + ifd + bytes(8) + pixels
+    return mark + struct.pack(f"{order}HIH", 42, 8, len(listed)) + ifd + bytes(4) + pixels
+
+
+@pytest.mark.parametrize(("order", "big"), [("<", False), ("<", True), (">", False)])
+@pytest.mark.parametrize("twice", [False, True])
+def test_tiles_far_larger_than_the_picture_are_not_decoded(order: str, big: bool, twice: bool) -> None:
+    """Deflated zeros: a thousandth of the size, a gigabyte for 64 pixels."""
+    huge = [(322, 32768), (323, 32768)]
+    entries = [*huge, (322, 16), (323, 16)] if twice else huge
+    data = tiff(entries, zlib.compress(bytes(1 << 20), 9), big=big, order=order)
+    for read in (decode_image, lambda data: glance(data, side=2)):
+        with pytest.raises(ImageError, match="tiles have 32768 x 32768 pixels"):
+            read(data)
+    assert largest_tile(tiff([(322, 16), (323, 32)], big=big, order=order)) == (16, 32)
+    assert largest_tile(tiff([], big=big, order=order)) == (0, 0)
+
+
+@pytest.mark.parametrize("tag", [322, 323])
+@pytest.mark.parametrize(("kind", "values"), [(13, 1), (16, 1), (17, 1), (9, 1), (5, 1), (4, 2), (3, 0), (99, 1)])
+def test_tiles_whose_size_could_be_read_in_two_ways_are_refused(tag: int, kind: int, values: int) -> None:
+    """The decoder beneath takes more types than the standard names: IFD, and in a small TIFF those of 8 bytes."""
+    # Of 8 bytes the entry holds the place: at 8 stand the number of entries and the first, which make a large number.
+    data = tiff([(322, 16), (323, 16)], zlib.compress(bytes(256)))
+    written = struct.pack("<HHII", tag, 4, 1, 16)
+    data = data.replace(written, struct.pack("<HHII", tag, kind, values, 8 if kind in (16, 17) else 16))
+    for read in (decode_image, lambda data: glance(data, side=2)):
+        with pytest.raises(ImageError, match=f"size of its tiles is given as {values} values of type {kind}"):
+            read(data)
+
+
+@pytest.mark.parametrize(("kind", "form"), [(1, "B"), (3, "H"), (4, "I"), (16, "Q")])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_size_of_tiles_is_read_in_each_type_of_the_standard(kind: int, form: str, order: str) -> None:
+    data = tiff([(323, 77)], big=True, order=order)
+    short = struct.pack(f"{order}HHQ", 323, 4, 1) + struct.pack(f"{order}{'Q' if order == '<' else 'I4x'}", 77)
+    assert data.count(short) == 1
+    value = struct.pack(f"{order}{form}", 77).ljust(8, b"\0")
+    data = data.replace(short, struct.pack(f"{order}HHQ", 323, kind, 1) + value)
+    assert largest_tile(data) == (0, 77)
+
+
+def test_usual_tiles_are_read() -> None:
+    data = encoded(Image.fromarray(noise(40, 40)), "TIFF", compression="tiff_deflate", tiffinfo={322: 256, 323: 256})
+    np.testing.assert_array_equal(decode_image(data).pixels, noise(40, 40))
+
+
+def bomb(file_format: str) -> bytes:
+    """A small file whose header promises a very large picture."""
+    side = 60_000
+    if file_format == "BMP":
+        return (
+            b"BM" + struct.pack("<IHHI", 100, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, side, side, 1, 24, *[0] * 6)
+        )
+    if file_format == "GIF":
+        return (
+            b"GIF89a"
+            + struct.pack("<HHBBB", side, side, 0, 0, 0)
+            + b","
+            + struct.pack("<4HB", 0, 0, side, side, 0)
+            + b";"
+        )
+    if file_format == "WEBP":
+        body = b"VP8X" + struct.pack("<IB3x", 10, 0) + (16_383).to_bytes(3, "little") * 2
+        return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+    if file_format == "JPEG":
+        frame = b"\xff\xc0\x00\x0b\x08" + struct.pack(">HH", side, side) + b"\x01\x01\x11\x00"
+        return b"\xff\xd8" + frame + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + bytes(20) + b"\xff\xd9"
+    return tiff([]).replace(struct.pack("<HHII", 256, 4, 1, 8), struct.pack("<HHII", 256, 4, 1, side * side))
+
+
+@pytest.mark.parametrize("file_format", ["BMP", "GIF", "JPEG", "TIFF", "WEBP"])
+def test_a_bomb_of_any_format_is_refused_by_its_header(file_format: str) -> None:
+    data = bomb(file_format)
+    assert len(data) < 1000
+    with pytest.raises(ImageError, match=r"pixels, the limit is|damaged"):
+        decode_image(data, max_pixels=100_000_000)
+
+
+def test_of_very_many_frames_one_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = Image.new("L", (9, 5), 7)
+    data = encoded(frame, "GIF", save_all=True, append_images=[Image.new("L", (9, 5), n % 200) for n in range(300)])
+    from PIL.GifImagePlugin import GifImageFile
+
+    original, seeks = GifImageFile._seek, []
+
+    def seek(self: GifImageFile, number: int, *rest: object, **options: object) -> None:
+        seeks.append(number)
+        original(self, number, *rest, **options)
+
+    monkeypatch.setattr(GifImageFile, "_seek", seek)
+    assert decode_image(data).pixels.shape == (5, 9, 3)
+    assert set(seeks) == {0}
+
+
+def test_a_compressed_text_of_a_png_is_not_unpacked_without_bound() -> None:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    plain = encoded(Image.fromarray(noise()), "PNG")
+    text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(50_000_000), 9))
+    with pytest.raises(ImageError, match="Decompressed data too large"):
+        decode_image(plain[:33] + text + plain[33:])
+
+
+@pytest.mark.parametrize("tail", [b"<html><script>alert(1)</script></html>", b"PK\x03\x04" + bytes(60), b"%PDF-1.7"])
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "GIF", "BMP"])
+def test_what_follows_a_picture_is_neither_read_nor_shown(file_format: str, tail: bytes) -> None:
+    plain = encoded(Image.fromarray(noise()), file_format)
+    decoded = decode_image(plain + tail)
+    assert decoded.pixel_sha256 == decode_image(plain).pixel_sha256
+    assert decoded.media_type == f"image/{file_format.lower()}"
+    with pytest.raises(ImageError, match="not an image of a known format"):
+        decode_image(tail + plain)
+
+
+def test_the_content_says_what_a_file_is_not_its_name(tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(encoded(Image.fromarray(noise()), "JPEG"))
+    assert read_image(tmp_path / "photo.png").media_type == "image/jpeg"
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -257,6 +391,7 @@ def test_a_truncated_file_is_refused(file_format: str, share: float) -> None:
         decode_image(data[: int(len(data) * share)])
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(["JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP"]), st.data())
 def test_damage_raises_nothing_but_image_errors(file_format: str, data: st.DataObject) -> None:
