@@ -52,8 +52,12 @@ class Placement:
             raise ValueError(
                 f"the map is {attribution.shape}, the network's input {self.network_size}; upsample it to that first"
             )
+        return resample(self.content_of(attribution), self.image_size)
+
+    def content_of(self, attribution: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The part of a map [H, W] on the network's grid that the image covers, `content_size`: float32."""
         (top, left), (height, width) = self.offset, self.content_size
-        return resample(np.asarray(attribution[top : top + height, left : left + width], np.float32), self.image_size)
+        return np.asarray(attribution[top : top + height, left : left + width], np.float32)
 
     def points_to_image(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
         """Points [..., 2] as (x, y) from network pixels to image pixels."""

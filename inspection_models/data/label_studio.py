@@ -30,6 +30,8 @@ _UPLOAD = re.compile(r"[0-9a-f]{8}-(.+)")
 _OWN_FIELDS = frozenset(
     {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement", "comment", "inner_id"}
 )
+# The desk's own control for the smart tool: what is drawn with it is a question, no mark.
+_QUESTIONS = "ask"
 _CHOICE_WORDS = ("choice", "class", "label", "verdict", "defect")
 
 
@@ -160,6 +162,7 @@ def _full_tasks(findings: Findings, path: Path, content: list[Any], kinds: Count
         several += len(submitted) > 1
         chosen = max(submitted, key=lambda one: (bool(one.get("ground_truth")), str(one.get("updated_at", ""))))
         results = [result for result in chosen.get("result") or () if isinstance(result, dict)]
+        results = [result for result in results if result.get("from_name") != _QUESTIONS]
         image = _image_of(entry["data"], results)
         if image is None:
             findings.problems.add(f"{where}: its data names no image; export the project again")
@@ -242,7 +245,7 @@ def _min_tasks(findings: Findings, path: Path, content: list[Any]) -> Iterator[_
         task = _Task(where, image)
         words: dict[str, list[str]] = {}
         for name, value in entry.items():
-            if name in _OWN_FIELDS or value == image:
+            if name in (*_OWN_FIELDS, _QUESTIONS) or value == image:
                 continue
             if isinstance(value, list):
                 regions = [Region.of(one, one) for one in value if isinstance(one, dict)]

@@ -500,6 +500,17 @@ def test_a_label_studio_export(tmp_path: Path) -> None:
     assert any("2 tasks without a submitted annotation" in note for note in dataset.notes)
 
 
+def test_what_was_asked_of_the_model_is_no_mark(tmp_path: Path) -> None:
+    images(tmp_path, "a.png b.png")
+    rectangle = {"x": 25.0, "y": 25.0, "width": 50.0, "height": 50.0, "rectanglelabels": ["crack"]}
+    drawn = result("rectanglelabels", rectangle)
+    tasks = [task(1, "a.png", [{**drawn, "from_name": "ask"}]), task(2, "b.png", [{**drawn, "from_name": "box"}])]
+    write_text(tmp_path / "export.json", json.dumps(tasks))
+    dataset = load_dataset(tmp_path)
+    assert labels(dataset) == {"a.png": ("good",), "b.png": ("crack",)}
+    assert [len(by_name(dataset)[name].boxes) for name in ("a.png", "b.png")] == [0, 1]
+
+
 def test_rotated_rectangles_and_ellipses(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", 1, (100, 200))
     write_image(tmp_path / "b.png", 2, (100, 200))
