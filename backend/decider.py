@@ -53,12 +53,7 @@ class Decider:
             ImageError: the bytes are no image, or one beyond the bounds.
             DatabaseError: the database cannot be read or written; nothing is kept then.
         """
-        key = self._settings.decision_key(
-            image_sha256=hashlib.sha256(data).hexdigest(),
-            model_fingerprint=self._pipeline.classifier.version.fingerprint,
-        )
-        with self._database.read() as session:
-            known = decisions.find_by_key(session, key)
+        known = self.recall(data)
         if known is not None:
             return known
         started = datetime.now(timezone.utc)
@@ -66,11 +61,38 @@ class Decider:
         decision = self._new_decision(explained, started, datetime.now(timezone.utc))
         with self._database.write() as session:
             decisions.record(session, decision)
-        with self._database.read() as session:
-            kept = decisions.find_by_key(session, key)
+        kept = self.recall(data)
         if kept is None:
-            raise RuntimeError(f"decision {key} was recorded and is not there; run `inspection db check`")
+            raise RuntimeError(f"decision {decision.key} was recorded and is not there; run `inspection db check`")
         return kept
+
+    def recall(self, data: bytes) -> Decision | None:
+        """The recorded decision on an image; None where there is none. Nothing is computed.
+
+        Raises:
+            DatabaseError: the database cannot be read.
+        """
+        key = self._settings.decision_key(
+            image_sha256=hashlib.sha256(data).hexdigest(),
+            model_fingerprint=self._pipeline.classifier.version.fingerprint,
+        )
+        with self._database.read() as session:
+            return decisions.find_by_key(session, key)
+
+    def explain_class(self, data: bytes, label: str, *, patience: float) -> ExplainedImage:
+        """Why an image would be of a class, computed and not recorded; starts within `patience` seconds or not at all.
+
+        Raises:
+            ImageError: the bytes are no image, or one beyond the bounds.
+            ClassChoiceError: the class is not one of the model's.
+            PipelineBusyError: other images take longer.
+        """
+        return self._pipeline.explain(data, classes=(label,), patience=patience)
+
+    @property
+    def card(self) -> ModelCard:
+        """The card of the model that decides."""
+        return self._pipeline.classifier.card
 
     def _new_decision(self, explained: ExplainedImage, started: datetime, finished: datetime) -> NewDecision:
         image, prediction = explained.image, explained.prediction

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from backend import bounded_json
 from backend.connection import what_cannot_be_said
-from backend.credentials import Credentials, load_credentials
+from backend.credentials import CredentialsInUse
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.image_source import ImageSource
+from backend.label_studio.image_source import READ_SECONDS, TOTAL_SECONDS, ImageSource
 from backend.label_studio.labeling_config import LabelingConfigError, parse
-from backend.label_studio.payloads import ANNOTATION_ACTIONS
+from backend.label_studio.payloads import ANNOTATION_ACTIONS, PROJECT_FIELDS
+from backend.map_pictures import MapPictures
 from backend.models_in_use import ModelsInUse, own_card
 from backend.predictions import PredictionService
-from backend.reviews import WEBHOOK_JOB, ReviewService
+from backend.questions import QuestionService
+from backend.reconciliation_timer import ReconciliationTimer
+from backend.reviews import WEBHOOK_JOB, ReviewService, stored_predictions
 from backend.worker import QueueWorker
 from db import failures, jobs, migrate, model_events
 from db.check import check
@@ -31,7 +34,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_PROJECT_FIELDS = ("id", "title", "label_config", "model_version")
+# A page waits for its picture or its answer, and others wait behind it.
+_MAP_SECONDS = 15.0
 
 
 class Desk:
@@ -40,7 +44,7 @@ class Desk:
     def __init__(
         self,
         settings: Settings,
-        credentials: Credentials,
+        credentials: CredentialsInUse,
         database: Database,
         *,
         own: ModelCard | None,
@@ -52,10 +56,13 @@ class Desk:
         self.software_version = version("inspection")
         self.models = ModelsInUse(settings, database, own)
         self._stop = threading.Event()
-        self._worker = QueueWorker(database, {WEBHOOK_JOB: ReviewService(database, settings).handle})
+        service = ReviewService(database, settings, stored_predictions(settings))
+        self._worker = QueueWorker(database, {WEBHOOK_JOB: service.handle})
+        timer = ReconciliationTimer(settings, database)
         self._threads = [
-            threading.Thread(target=self._worker.run, args=(self._stop,), name="queue-worker", daemon=True)
-            for _ in range(work_off_queue)
+            threading.Thread(target=run, args=(self._stop,), name=name, daemon=True)
+            for name, run, is_on in (("queue-worker", self._worker.run, True), ("reconciler", timer.run, timer.is_on))
+            if work_off_queue and is_on
         ]
         self.predictions = PredictionService(
             self.models,
@@ -63,6 +70,16 @@ class Desk:
             database,
             instance=settings.label_studio_url,
             mapping=settings.label_mapping,
+        )
+        self.questions = QuestionService(
+            self.models, image_source(settings, total_seconds=_MAP_SECONDS), mapping=settings.label_mapping
+        )
+        self.map_pictures = MapPictures(
+            image_source(settings, total_seconds=_MAP_SECONDS),
+            database,
+            self.models,
+            instance=settings.label_studio_url,
+            max_pixels=settings.max_image_pixels,
         )
 
     @classmethod
@@ -77,7 +94,7 @@ class Desk:
             CredentialsError: the data directory cannot be used.
         """
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        credentials = load_credentials(settings)
+        credentials = CredentialsInUse(settings)
         if settings.database_url is None:
             migrate.upgrade(settings.resolved_database_url)
         database = Database(settings.resolved_database_url)
@@ -135,7 +152,9 @@ class Desk:
         try:
             event = event_of(body)
         except ValueError as error:
-            self._keep_failure(f"a webhook's body is no event of Label Studio's ({error}); annotations may be missing")
+            self._keep_failure(
+                WEBHOOK_JOB, f"a webhook's body is no event of Label Studio's ({error}); annotations may be missing"
+            )
             return False
         if event["action"] not in ANNOTATION_ACTIONS:
             return False
@@ -146,14 +165,13 @@ class Desk:
 
     def keep_refused(self, path: str) -> None:
         """Remember that a request was too large to be read."""
-        self._keep_failure(f"a request to {path} was over INSPECTION_MAX_REQUEST_BYTES and was not read")
+        kind = {"/webhook": WEBHOOK_JOB, "/predict": "predict"}.get(path, "request")
+        self._keep_failure(kind, f"a request to {path} was over INSPECTION_MAX_REQUEST_BYTES and was not read")
 
-    def _keep_failure(self, reason: str) -> None:
+    def _keep_failure(self, kind: str, reason: str) -> None:
         logger.warning("%s", reason)
         with self.database.write() as session:
-            failures.record(
-                session, NewFailure(kind=WEBHOOK_JOB, reason=reason, instance=self.settings.label_studio_url)
-            )
+            failures.record(session, NewFailure(kind=kind, reason=reason, instance=self.settings.label_studio_url))
 
 
 def _own_model(settings: Settings, database: Database) -> ModelCard | None:
@@ -176,19 +194,19 @@ def event_of(body: bytes) -> dict[str, Any]:
     """A webhook's event without what must not be kept: of its project, which carries tokens, only what is read later.
 
     Raises:
-        ValueError: no JSON object with an action.
+        ValueError: no JSON object with an action, a number that is not finite, or too many levels.
     """
-    event: Any = json.loads(body)
+    event: Any = bounded_json.read(body)
     if not isinstance(event, dict) or not isinstance(event.get("action"), str):
         raise ValueError("it is no JSON object with an action")  # noqa: TRY004 - of the content, not of an argument
     project = event.get("project")
     if isinstance(project, dict):
-        event["project"] = {name: project[name] for name in _PROJECT_FIELDS if name in project}
+        event["project"] = {name: project[name] for name in PROJECT_FIELDS if name in project}
     return event
 
 
-def image_source(settings: Settings) -> ImageSource:
-    """Where task images are read from, within the settings' bounds."""
+def image_source(settings: Settings, *, total_seconds: float = TOTAL_SECONDS) -> ImageSource:
+    """Where task images are read from, within the settings' bounds, each within `total_seconds`."""
     key = settings.label_studio_api_key
     client = LabelStudioClient(settings.label_studio_url, key.get_secret_value()) if key is not None else None
     return ImageSource(
@@ -196,4 +214,6 @@ def image_source(settings: Settings) -> ImageSource:
         client.authorization if client is not None else None,
         allowed_hosts=settings.allowed_image_hosts,
         max_bytes=settings.max_image_bytes,
+        read_seconds=min(READ_SECONDS, total_seconds),
+        total_seconds=total_seconds,
     )

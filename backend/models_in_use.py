@@ -181,6 +181,17 @@ class ModelsInUse:
         self.last_known = identity.model_version
         return identity
 
+    def in_use(self, project_id: int | None) -> ModelIdentity | None:
+        """What is meant to answer for a project and is not known to be unusable; None where nothing is in use.
+
+        Nothing is loaded for the question: another may answer still.
+
+        Raises:
+            DatabaseError: the database is away.
+        """
+        wanted = self._wanted(scope_of(self._settings, project_id))
+        return self._identity(self._usable(wanted)) if wanted else None
+
     def versions(self) -> tuple[ModelIdentity, ...]:
         """All versions in use, the desk's first, each once.
 

@@ -39,6 +39,10 @@ class ClassChoiceError(ValueError):
     """The class asked for is not one of the model's."""
 
 
+class PipelineBusyError(RuntimeError):
+    """Other images are worked on for longer than the caller waits."""
+
+
 @dataclass(frozen=True)
 class ClassExplanation:
     """Why the image is (or might be) of one class.
@@ -142,6 +146,7 @@ class DecisionPipeline:
         classes: Sequence[str] | None = None,
         only_predicted: bool = False,
         method: str | None = None,
+        patience: float | None = None,
     ) -> ExplainedImage:
         """Judge and explain an encoded image.
 
@@ -151,14 +156,16 @@ class DecisionPipeline:
                 0.10 or more, and where a person is to decide at least the likeliest one.
             only_predicted: explain the predicted class, good or not, and no other; for callers that name no classes.
             method: attribution method; by default the model's own.
+            patience: seconds to wait for other images; None waits for as long as it takes.
 
         Raises:
             ImageError: the bytes are no image, or one beyond the bounds.
             ClassChoiceError: a class is not one of the model's.
+            PipelineBusyError: the wait was in vain.
         """
         self._check(classes)
         timings: dict[str, float] = {}
-        with self._turn:
+        with self._own_turn(patience):
             with _timed(timings, "decode"):
                 image = decode_image(data, max_pixels=self._max_pixels)
             with _timed(timings, "classify"):
@@ -174,6 +181,15 @@ class DecisionPipeline:
                     for label, evidence in zip(chosen, found, strict=True)
                 )
         return ExplainedImage(image, prediction, explanations, MappingProxyType(timings))
+
+    @contextmanager
+    def _own_turn(self, patience: float | None) -> Iterator[None]:
+        if not self._turn.acquire(timeout=-1 if patience is None else patience):
+            raise PipelineBusyError(f"other images take longer than {patience:.0f} s; ask again in a minute")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def _check(self, classes: Sequence[str] | None) -> None:
         for label in classes or ():

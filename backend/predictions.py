@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from backend import decision_regions
 from backend.label_studio.binding import Binding, bind_known
+from backend.label_studio.image_addresses import address_sha256
 from backend.label_studio.image_source import ImageSourceError
 from backend.label_studio.labeling_config import LabelingConfigError, parse
 from backend.label_studio.results import ExplainedVerdict, to_prediction, validate
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from backend.label_studio.binding import ClassMapping
-    from backend.label_studio.image_source import FetchedImage, ImageSource
+    from backend.label_studio.image_source import ImageSource
     from backend.label_studio.labeling_config import LabelingConfig
     from backend.models_in_use import AnsweringModel, ModelIdentity, ModelsInUse
     from db.engine import Database
@@ -113,7 +114,7 @@ class PredictionService:
             self._keep_failure(error, task_id, project_id, address)
             return {}
         if task_id is not None and project_id is not None:
-            self._remember(prediction, decision, fetched, task.get("data") or {}, task_id, project_id, config_sha256)
+            self._remember(prediction, decision, address, task.get("data") or {}, task_id, project_id, config_sha256)
         return prediction
 
     def _prediction(
@@ -134,7 +135,7 @@ class PredictionService:
         self,
         prediction: Mapping[str, Any],
         decision: Decision,
-        fetched: FetchedImage,
+        address: str,
         data: Mapping[str, Any],
         task_id: int,
         project_id: int,
@@ -148,7 +149,8 @@ class PredictionService:
             label_config_sha256=config_sha256,
             model_version=prediction["model_version"],
             result=prediction["result"],
-            image_uri=fetched.uri,
+            image_uri=address,
+            image_address_sha256=address_sha256(address),
             **{name: _first_text(data, keys) for name, keys in _PART_KEYS.items()},
         )
         with self._database.write() as session:

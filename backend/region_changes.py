@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
 from backend.label_studio.binding import Binding
-from backend.label_studio.shapes import ShapeError, geometry_kind, rasterise, same_geometry
+from backend.label_studio.shapes import ShapeError, geometry_kind, image_size, rasterise, same_geometry
 
 ChangeKind = Literal["kept", "moved", "relabelled", "added", "removed"]
 Result = Sequence[Mapping[str, Any]]
@@ -47,12 +47,11 @@ class RegionChange:
 
 @dataclass(frozen=True)
 class _Footprint:
-    """A mask cut to its bounding box, at `top`, `left` of an image of `size`."""
+    """A mask cut to its bounding box, at `top`, `left` of its image."""
 
     top: int
     left: int
     mask: NDArray[np.bool_]
-    size: tuple[int, int]
 
 
 class Region:
@@ -78,8 +77,14 @@ class Region:
 
 
 def regions_of(result: Result, binding: Binding) -> list[Region]:
-    """The regions of a result on the inspected image."""
-    return [Region(item, binding) for item in result if geometry_kind(item) is not None and on_image(item, binding)]
+    """The regions of a result on the inspected image; what was only asked is none."""
+    return [
+        Region(item, binding)
+        for item in result
+        if geometry_kind(item) is not None
+        and on_image(item, binding)
+        and item.get("from_name") not in binding.questions
+    ]
 
 
 def on_image(item: Mapping[str, Any], binding: Binding) -> bool:
@@ -156,8 +161,10 @@ def _overlap(one: Region, other: Region) -> float | None:
     """Intersection over union, 0..1; exactly 1 for equal numbers, which need not be drawn."""
     if _kind(one) != "keypoint" and same_geometry(one.item, other.item):
         return 1.0
+    if not _on_one_picture(one, other):
+        return None
     a, b = one.footprint(), other.footprint()
-    if a is None or b is None or a.size != b.size:
+    if a is None or b is None:
         return None
     top, left = max(a.top, b.top), max(a.left, b.left)
     bottom = min(a.top + a.mask.shape[0], b.top + b.mask.shape[0])
@@ -171,11 +178,18 @@ def _overlap(one: Region, other: Region) -> float | None:
     return shared / union if union else 0.0
 
 
+def _on_one_picture(one: Region, other: Region) -> bool:
+    """Looked at before anything is drawn: an annotation may claim any size, a prediction has that of its image."""
+    try:
+        return image_size(one.item) == image_size(other.item)
+    except ShapeError:
+        return False
+
+
 def _cut(mask: NDArray[np.bool_]) -> _Footprint:
-    size = (mask.shape[0], mask.shape[1])
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
-        return _Footprint(0, 0, mask[:0, :0], size)
+        return _Footprint(0, 0, mask[:0, :0])
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     # A copy, so that the whole picture's mask can go.
-    return _Footprint(int(top), int(left), mask[top:bottom, left:right].copy(), size)
+    return _Footprint(int(top), int(left), mask[top:bottom, left:right].copy())

@@ -1,40 +1,82 @@
-"""A project's tasks predicted through Label Studio, in chunks that it survives."""
+"""Tasks predicted through Label Studio, which asks the desk and stores what it answers."""
 
 from __future__ import annotations
 
+import logging
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from typing import Any
+from backend.bulk_prediction import Asked, stored
+from backend.label_studio.errors import LabelStudioError, LabelStudioFailedError, LabelStudioUnreachableError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from backend.bulk_prediction import WaitingTask
     from backend.label_studio.client import LabelStudioClient
 
-# Label Studio asks for a whole chunk in one request and waits 100 s for the answer.
-CHUNK = 8
 
+logger = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class Retrieval:
-    """How a retrieval ended.
-
-    Attributes:
-        tasks: in the project.
-        already: had a prediction of this model version before.
-        predicted: got one now.
-        unanswered: numbers of the tasks that have none still; the reasons are in the table `failure`.
-    """
-
-    tasks: int
-    already: int
-    predicted: int
-    unanswered: tuple[int, ...]
+# Label Studio waits 100 s for the desk, then stores what it answered, some tenths of a second a task.
+_ANSWER_SECONDS = 110.0
+_POLL_SECONDS = 2.0
+# Label Studio's own word that it failed, or was not asked at all: nothing goes on there.
+_IS_OVER = frozenset({500, 503})
 
 
 class RetrievalError(RuntimeError):
     """The desk does not answer a project as it should; the message says what to do."""
+
+
+class Retrieval:
+    """Label Studio retrieves. It reports success whatever happened, and leaves out what has its prediction already.
+
+    It looks which tasks have one before it asks the desk, and not again when it stores: of two requests for a task at
+    the same time each brings a prediction. So one whose answer was lost, to a proxy's time-out say, is given the time
+    to end: at most `answer_seconds` from when it was sent, looked after each `poll_seconds`.
+    """
+
+    def __init__(
+        self,
+        client: LabelStudioClient,
+        project_id: int,
+        model_version: str,
+        *,
+        answer_seconds: float = _ANSWER_SECONDS,
+        poll_seconds: float = _POLL_SECONDS,
+    ) -> None:
+        self._client = client
+        self._project_id = project_id
+        self._version = model_version
+        self._answer_seconds = answer_seconds
+        self._poll_seconds = poll_seconds
+
+    def ask(self, tasks: Sequence[WaitingTask]) -> Asked:
+        """Let Label Studio ask the desk about all of them in one request.
+
+        Raises:
+            LabelStudioError: Label Studio is away or refuses.
+        """
+        ends_at = time.monotonic() + self._answer_seconds
+        try:
+            self._client.retrieve_predictions(self._project_id, [task.number for task in tasks])
+        except (LabelStudioFailedError, LabelStudioUnreachableError) as error:
+            if error.status not in _IS_OVER:
+                self._let_end(tasks, ends_at)
+            raise
+        return Asked()
+
+    def _let_end(self, tasks: Sequence[WaitingTask], ends_at: float) -> None:
+        """Wait until a request whose answer was lost has stored all it was to store, or is over."""
+        try:
+            while time.monotonic() < ends_at:
+                if all(stored(self._client, task.number, self._version) for task in tasks):
+                    return
+                time.sleep(self._poll_seconds)
+        except LabelStudioError as error:
+            # Not even this is answered: Label Studio is away, and with it what it was at.
+            logger.info("Label Studio does not answer after a lost request either: %s", error)
 
 
 def await_version(
@@ -62,59 +104,6 @@ def await_version(
         if time.monotonic() > deadline:
             raise RetrievalError(
                 f"the desk answers project {project_id} with {answers or 'nothing'}, though {model_version} is in use; "
-                "`inspection doctor` and /readyz say why"
+                "`inspection doctor` says why"
             )
         time.sleep(pause)
-
-
-def retrieve(
-    client: LabelStudioClient,
-    project_id: int,
-    model_version: str,
-    *,
-    progress: Callable[[int, int], None] | None = None,
-    chunk: int = CHUNK,
-) -> Retrieval:
-    """Have every task predicted that has no prediction of this model version yet.
-
-    Label Studio reports success whatever happened, so what it stored is counted afterwards.
-
-    Args:
-        progress: hears how many of how many tasks were asked for.
-
-    Raises:
-        LabelStudioError: Label Studio is away or refuses.
-    """
-    tasks = list(client.tasks(project_id))
-    waiting = [int(task["id"]) for task in tasks if not _has(task, model_version)]
-    asked = 0
-    for part in _parts(waiting, chunk):
-        client.retrieve_predictions(project_id, part)
-        asked += len(part)
-        if progress is not None:
-            progress(asked, len(waiting))
-    answered = _answered(client, project_id, model_version)
-    for task_id in waiting:
-        # A chunk that took longer than Label Studio waits is lost to it but recorded here, so asking again is quick.
-        if task_id not in answered:
-            client.retrieve_predictions(project_id, [task_id])
-    answered = _answered(client, project_id, model_version)
-    unanswered = tuple(task_id for task_id in waiting if task_id not in answered)
-    if answered:
-        # Of several models' predictions Label Studio prefills with those of the project's version, and it takes only a
-        # version that it has predictions of.
-        client.update_project(project_id, model_version=model_version)
-    return Retrieval(len(tasks), len(tasks) - len(waiting), len(waiting) - len(unanswered), unanswered)
-
-
-def _answered(client: LabelStudioClient, project_id: int, model_version: str) -> set[int]:
-    return {int(p["task"]) for p in client.predictions(project_id) if p.get("model_version") == model_version}
-
-
-def _has(task: Mapping[str, Any], model_version: str) -> bool:
-    return any(prediction.get("model_version") == model_version for prediction in task.get("predictions") or [])
-
-
-def _parts(numbers: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    for start in range(0, len(numbers), size):
-        yield numbers[start : start + size]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import ValidationError
 
 from backend.label_studio.binding import Binding, bind_known
-from backend.label_studio.labeling_config import LabelingConfigError, parse
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.labeling_config import ANSWER_NAME, LabelingConfigError, parse
 from backend.label_studio.payloads import Annotation, WebhookRequest
+from backend.label_studio.payloads import Prediction as StoredPrediction
 from backend.review_comparison import Comparison, compare
 from backend.worker import JobRefusedError
 from db import actors, decisions, model_versions, predictions, reviews
@@ -17,14 +19,14 @@ from db.keys import canonical_sha256
 from db.records import NewReview
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from sqlalchemy.orm import Session
 
     from backend.settings import Settings
     from backend.worker import Effect
     from db.engine import Database
-    from db.records import Action, Decision, Job, Prediction
+    from db.records import Action, Decision, FoundBy, Job, Prediction
 
 WEBHOOK_JOB = "webhook"
 _ACTIONS: Mapping[str, Action] = {
@@ -35,6 +37,9 @@ _ACTIONS: Mapping[str, Action] = {
 }
 
 
+StoredPredictions: TypeAlias = "Callable[[int], Mapping[str, Any] | None]"
+"""Gives a prediction that Label Studio has by its number there; None where it has none."""
+
 # A deletion may overtake the event that tells of what was deleted; after these attempts it is kept without.
 _PATIENCE_ATTEMPTS = 4
 
@@ -43,16 +48,34 @@ class OvertakenError(RuntimeError):
     """An event came before the one it builds upon; to be tried again later."""
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where an event was learned of.
+
+    Attributes:
+        found_by: as the review says it.
+        payload_sha256: of the message, or of what stands in its stead.
+        is_patient: whether a deletion of what is not known yet is put off.
+    """
+
+    found_by: FoundBy
+    payload_sha256: str
+    is_patient: bool
+
+
 class ReviewService:
     """Turns annotation events into reviews.
 
     Args:
         database: has the predictions that are judged, and takes the reviews.
         settings: which Label Studio the events come from, and how classes are named there.
+        stored: asks Label Studio for the prediction that an annotation was made from, where an event brings another;
+            that other is taken if None.
     """
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(self, database: Database, settings: Settings, stored: StoredPredictions | None = None) -> None:
         self._database = database
+        self._stored = stored
         self._instance = settings.label_studio_url
         self._mapping = settings.label_mapping
 
@@ -61,16 +84,29 @@ class ReviewService:
 
         Raises:
             JobRefusedError: the payload is no annotation event, or its labeling configuration cannot be read.
+            OvertakenError: it tells of the deletion of what is not known yet, and may be so in a while.
+            LabelStudioError: Label Studio, which has the prediction that was judged, is away or refuses.
+            DatabaseError: the database is away.
+        """
+        return self.judge(job.payload, Source("webhook", job.payload_sha256, job.attempts < _PATIENCE_ATTEMPTS))
+
+    def judge(self, event: Any, source: Source) -> Effect:
+        """The reviews that an event stands for, in the words of a webhook, as the effect that records them.
+
+        Raises:
+            JobRefusedError: it is no annotation event, or its labeling configuration cannot be read.
+            OvertakenError: it tells of the deletion of what is not known yet, from a patient source.
+            LabelStudioError: Label Studio, which has the prediction that was judged, is away or refuses.
             DatabaseError: the database is away.
         """
         try:
-            request = WebhookRequest.model_validate(job.payload)
+            request = WebhookRequest.model_validate(event)
             action = _ACTIONS[request.action]
         except (ValidationError, KeyError) as error:
             raise JobRefusedError(f"this is no annotation event: {error}") from error
         if not request.annotations:
             raise JobRefusedError(f"the event {request.action} names no annotation")
-        judged = [self._review(request, annotation, action, job) for annotation in request.annotations]
+        judged = [self._review(request, annotation, action, source) for annotation in request.annotations]
 
         def effect(session: Session) -> None:
             for review, user in judged:
@@ -82,10 +118,10 @@ class ReviewService:
         return effect
 
     def _review(
-        self, request: WebhookRequest, annotation: Annotation, action: Action, job: Job
+        self, request: WebhookRequest, annotation: Annotation, action: Action, source: Source
     ) -> tuple[NewReview, int | None]:
         if action == "deleted":
-            return self._deletion(request, annotation, job), annotation.updated_by or annotation.completed_by
+            return self._deletion(request, annotation, source), annotation.updated_by or annotation.completed_by
         task_id = annotation.task if annotation.task is not None else next((task.id for task in request.tasks), None)
         final = annotation.result or []
         review = NewReview(
@@ -103,16 +139,21 @@ class ReviewService:
             parent_annotation=annotation.parent_annotation,
             annotation_created_at=annotation.created_at,
             annotation_updated_at=annotation.updated_at,
-            payload_sha256=job.payload_sha256,
+            payload_sha256=source.payload_sha256,
+            found_by=source.found_by,
         )
-        user = annotation.updated_by if action == "updated" else annotation.completed_by
+        # What was found afterwards is the state of the last edit, also where nothing is known of the creation.
+        is_edit = action == "updated" or source.found_by == "reconciling"
+        user = annotation.updated_by if is_edit else annotation.completed_by
         return self._compared(review, request, annotation), user if user is not None else annotation.completed_by
 
     def _compared(self, review: NewReview, request: WebhookRequest, annotation: Annotation) -> NewReview:
+        annotation = self._with_its_prediction(annotation)
         with self._database.read() as session:
             sent = _judged_prediction(session, self._instance, review.task_id, annotation)
             decision = decisions.find(session, sent.decision_id) if sent is not None else None
             binding = self._binding(session, request, decision) if decision is not None else None
+            was_shown = self._was_shown(session, request, annotation)
         if sent is None or decision is None or binding is None:
             return review
         comparison = compare(
@@ -125,6 +166,7 @@ class ReviewService:
         )
         return replace(
             review,
+            regions_final=[item for item in review.regions_final or () if not _is_question(item, binding)],
             decision_id=decision.decision_id,
             prediction_id=sent.prediction_id,
             outcome=comparison.outcome,
@@ -133,8 +175,30 @@ class ReviewService:
             labels_final=comparison.labels_final,
             region_changes=_changes(comparison),
             mean_iou=comparison.mean_iou,
-            model_output_shown=True if annotation.parent_prediction is not None else None,
+            model_output_shown=was_shown,
         )
+
+    def _was_shown(self, session: Session, request: WebhookRequest, annotation: Annotation) -> bool | None:
+        """Whether the inspector saw the model's answer: not in a project that hides it; None where nobody knows.
+
+        What hides predictions now may have shown them when the annotation was begun, and the other way round; so a
+        project that hides them says nothing of an annotation that was recorded otherwise before.
+        """
+        if annotation.parent_prediction is not None:
+            return True
+        if request.project is None or request.project.show_collab_predictions is not False:
+            return None
+        last = reviews.latest_for_annotation(session, instance=self._instance, annotation_id=annotation.id)
+        return False if last is None else last.model_output_shown
+
+    def _with_its_prediction(self, annotation: Annotation) -> Annotation:
+        """With the prediction that it was made from: a webhook brings the first of the project's version instead."""
+        parent, brought = annotation.parent_prediction, annotation.prediction
+        if parent is None or self._stored is None or (brought is not None and brought.id == parent):
+            return annotation
+        found = self._stored(parent)
+        named = StoredPrediction.model_validate(found) if found is not None else None
+        return annotation.model_copy(update={"prediction": named})
 
     def _binding(self, session: Session, request: WebhookRequest, decision: Decision) -> Binding:
         model = model_versions.find_by_fingerprint(session, decision.model_fingerprint)
@@ -148,18 +212,19 @@ class ReviewService:
             raise JobRefusedError(f"the project's labeling configuration cannot be read: {error}") from error
         return bind_known(config, model.classes, model.good_class, self._mapping)
 
-    def _deletion(self, request: WebhookRequest, annotation: Annotation, job: Job) -> NewReview:
+    def _deletion(self, request: WebhookRequest, annotation: Annotation, source: Source) -> NewReview:
         """Label Studio names a deleted annotation by its number alone; what it judged is known from its last review."""
         with self._database.read() as session:
             last = reviews.latest_for_annotation(session, instance=self._instance, annotation_id=annotation.id)
-        if last is None and job.attempts < _PATIENCE_ATTEMPTS:
+        if last is None and source.is_patient:
             raise OvertakenError(f"annotation {annotation.id} was deleted, and nothing is known of it yet")
         return NewReview(
             instance=self._instance,
             project_id=request.project_id or (last.project_id if last else 0),
             annotation_id=annotation.id,
             action="deleted",
-            payload_sha256=job.payload_sha256,
+            payload_sha256=source.payload_sha256,
+            found_by=source.found_by,
             task_id=last.task_id if last else None,
             decision_id=last.decision_id if last else None,
             prediction_id=last.prediction_id if last else None,
@@ -170,8 +235,8 @@ class ReviewService:
 def _judged_prediction(
     session: Session, instance: str, task_id: int | None, annotation: Annotation
 ) -> Prediction | None:
-    """What the inspector had before them: the prediction that Label Studio names, by its content and version, else by
-    one of them, else the task's last one before the annotation was made."""
+    """What the inspector had before them: the prediction that the event brings, by its content and version, else by one
+    of them, else the task's last one before the annotation was made."""
     if task_id is None:
         return None
     if annotation.prediction is not None:
@@ -188,6 +253,13 @@ def _judged_prediction(
     return predictions.latest_for_task(session, instance=instance, task_id=task_id, before=annotation.created_at)
 
 
+def _is_question(item: Mapping[str, Any], binding: Binding) -> bool:
+    """Whether an item of a result belongs to what was asked of the model, or to its answer."""
+    return item.get("from_name") in binding.questions or (
+        item.get("from_name") == ANSWER_NAME and item.get("type") == "textarea"
+    )
+
+
 def _changes(comparison: Comparison) -> list[dict[str, Any]]:
     return [
         {
@@ -202,3 +274,11 @@ def _changes(comparison: Comparison) -> list[dict[str, Any]]:
         }
         for change in comparison.regions
     ]
+
+
+def stored_predictions(settings: Settings) -> StoredPredictions | None:
+    """Label Studio's, where there is a key to ask with."""
+    key = settings.label_studio_api_key
+    if key is None:
+        return None
+    return LabelStudioClient(settings.label_studio_url, key.get_secret_value()).find_prediction

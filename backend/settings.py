@@ -15,7 +15,9 @@ DEFAULT_DATA_DIR = Path.home() / ".local" / "share" / "inspection"
 class Settings(BaseSettings):
     """What the desk needs to know about its surroundings.
 
-    Every secret can also come from a file: `INSPECTION_PASSWORD_FILE=/run/secrets/password` sets `password`.
+    Every secret can also come from a file: `INSPECTION_PASSWORD_FILE=/run/secrets/password` sets `password`. Where both
+    are given the variable counts, and the file is not kept here. Password, token and map key hold one value a line,
+    see `backend.credentials`.
     """
 
     model_config = SettingsConfigDict(
@@ -35,11 +37,16 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=9090, ge=1, le=65535)
+    public_url: str | None = Field(
+        default=None, description="This desk as inspectors' browsers reach it; `http://host:port` if unset."
+    )
     username: str = Field(default="inspection", min_length=1, description="Basic-auth user for Label Studio's calls.")
     password: SecretStr | None = Field(default=None, description="Basic-auth password; made and kept if unset.")
     password_file: Path | None = None
     webhook_token: SecretStr | None = Field(default=None, description="Token in the webhook's header; made if unset.")
     webhook_token_file: Path | None = None
+    map_key: SecretStr | None = Field(default=None, description="Key of the addresses of maps; made if unset.")
+    map_key_file: Path | None = None
 
     label_studio_url: str = "http://127.0.0.1:8080"
     label_studio_api_key: SecretStr | None = Field(
@@ -52,6 +59,9 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(default=100_000_000, ge=1024)
     max_image_pixels: int = Field(default=100_000_000, ge=1)
     max_request_bytes: int = Field(default=64_000_000, ge=1024, description="Largest request body accepted.")
+    reconcile_seconds: int = Field(
+        default=600, ge=0, description="How often reviews are compared with Label Studio's annotations; 0 for never."
+    )
     label_mapping: dict[str, str | list[str]] = Field(
         default_factory=dict,
         description='Class to label or labels, as JSON: {"scratches": ["reject", "Kratzer"]}, where names differ.',
@@ -64,9 +74,11 @@ class Settings(BaseSettings):
             return tuple(host.strip() for host in value.split(",") if host.strip())
         return value
 
-    @field_validator("label_studio_url")
+    @field_validator("label_studio_url", "public_url")
     @classmethod
-    def _without_trailing_slash(cls, value: str) -> str:
+    def _without_trailing_slash(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         if not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://, for example http://127.0.0.1:8080")
         return value.rstrip("/")
@@ -74,9 +86,12 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _read_secret_files(cls, values: dict[str, Any]) -> dict[str, Any]:
-        for name in ("database_url", "password", "webhook_token", "label_studio_api_key"):
+        for name in ("database_url", "password", "webhook_token", "map_key", "label_studio_api_key"):
             file = values.get(f"{name}_file")
-            if not file or values.get(name):
+            if values.get(name):
+                values.pop(f"{name}_file", None)
+                continue
+            if not file:
                 continue
             try:
                 values[name] = Path(file).read_text(encoding="utf-8").strip()

@@ -17,12 +17,12 @@ import json
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, text, update
 
 from db import failures
 from db.errors import LeaseLostError
 from db.keys import sha256_hex
-from db.records import Job, JobState, NewFailure, QueueDepth
+from db.records import FailedJob, Job, JobState, NewFailure, QueueDepth
 from db.schema import JobRow
 from db.types import new_id, utc_now
 
@@ -30,11 +30,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from uuid import UUID
 
+    from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
 MAX_ATTEMPTS = 8
 _FIRST_DELAY = timedelta(seconds=2)
 _LONGEST_DELAY = timedelta(hours=1)
+# Any fixed number: it lets those take turns that look for waiting work before they add some.
+_ADVISORY_LOCK = 0x1A5BEC9
 
 
 def enqueue(
@@ -48,13 +51,13 @@ def enqueue(
         max_attempts: how often it is handed out before it counts as failed.
         run_after: not before this instant; at once if None.
     """
-    text = json.dumps(payload, ensure_ascii=True, separators=(",", ":"))
+    written = json.dumps(payload, ensure_ascii=True, separators=(",", ":"))
     now = utc_now()
     row = JobRow(
         job_id=new_id(),
         kind=kind,
-        payload=text,
-        payload_sha256=sha256_hex(text),
+        payload=written,
+        payload_sha256=sha256_hex(written),
         state="queued",
         attempts=0,
         max_attempts=max_attempts,
@@ -64,6 +67,40 @@ def enqueue(
     session.add(row)
     session.flush()
     return row.job_id
+
+
+def enqueue_only(
+    session: Session, kind: str, payload: Any, *, run_after: datetime | None = None, beside: Job | None = None
+) -> UUID | None:
+    """Take in work of a kind that is done by one worker at a time; None where some of it waits or is being done.
+
+    It takes the place of such work that failed.
+
+    Args:
+        kind, payload, run_after: as `enqueue` takes them.
+        beside: a job of that kind which is settled in this unit of work, and so is in nothing's way.
+    """
+    # On SQLite a writing unit of work already holds the one write lock.
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+    # First of all, as one that was started over at this instant is unsettled from then on.
+    session.execute(delete(JobRow).where(JobRow.kind == kind, JobRow.state == "failed"))
+    others = _unsettled(kind) if beside is None else _unsettled(kind).where(JobRow.job_id != beside.job_id)
+    if session.scalar(others.limit(1)) is not None:
+        return None
+    return enqueue(session, kind, payload, run_after=run_after)
+
+
+def hasten(session: Session, kind: str) -> None:
+    """Let waiting work of a kind be due now, however long it was put off."""
+    now = utc_now()
+    waiting = (JobRow.kind == kind, JobRow.state == "queued", JobRow.run_after > now)
+    session.execute(update(JobRow).where(*waiting).values(run_after=now))
+
+
+def unsettled(session: Session, kind: str) -> frozenset[UUID]:
+    """Ids of the jobs of a kind that wait or are being done."""
+    return frozenset(session.scalars(_unsettled(kind)))
 
 
 def claim(
@@ -167,18 +204,18 @@ def delay(attempts: int) -> timedelta:
     return min(_FIRST_DELAY * (1 << doublings), _LONGEST_DELAY)
 
 
-def requeue(session: Session, job_id: UUID) -> bool:
-    """Let a failed job be tried as often again; False when there is no such failed job.
+def requeue_failed(session: Session, kind: str) -> int:
+    """Let all failed jobs of a kind be tried as often again; how many there were.
 
-    Its attempts are counted on, so that no two leases of a job are ever alike.
+    Their attempts are counted on, so that no two leases of a job are ever alike.
     """
     requeued = session.execute(
         update(JobRow)
-        .where(JobRow.job_id == job_id, JobRow.state == "failed")
+        .where(JobRow.kind == kind, JobRow.state == "failed")
         .values(state="queued", max_attempts=JobRow.attempts + MAX_ATTEMPTS, run_after=utc_now(), finished_at=None)
         .returning(JobRow.job_id)
     )
-    return requeued.first() is not None
+    return len(requeued.all())
 
 
 def find(session: Session, job_id: UUID) -> Job | None:
@@ -187,33 +224,42 @@ def find(session: Session, job_id: UUID) -> Job | None:
     return None if row is None else _record(row)
 
 
-def failed(session: Session, *, limit: int = 100) -> tuple[Job, ...]:
-    """Failed jobs, the newest first."""
-    rows = session.scalars(
-        select(JobRow).where(JobRow.state == "failed").order_by(JobRow.finished_at.desc()).limit(limit)
+def failed(session: Session, *, kind: str, limit: int) -> tuple[FailedJob, ...]:
+    """Failed jobs of a kind, the newest first."""
+    rows = session.execute(
+        select(JobRow.job_id, JobRow.kind, JobRow.error, JobRow.attempts, JobRow.finished_at)
+        .where(JobRow.kind == kind, JobRow.state == "failed")
+        .order_by(JobRow.finished_at.desc())
+        .limit(limit)
     )
-    return tuple(_record(row) for row in rows)
+    return tuple(FailedJob(*row) for row in rows)
 
 
-def depth(session: Session) -> QueueDepth:
-    """How the queue stands."""
-    rows = session.execute(select(JobRow.state, func.count()).group_by(JobRow.state))
+def depth(session: Session, *, kind: str) -> QueueDepth:
+    """How the queue stands for one kind of work."""
+    of_kind = JobRow.kind == kind
+    rows = session.execute(select(JobRow.state, func.count()).where(of_kind).group_by(JobRow.state))
     counts = {row[0]: row[1] for row in rows}
-    unsettled = select(func.min(JobRow.created_at)).where(JobRow.state.in_(("queued", "running")))
+    is_unsettled = JobRow.state.in_(("queued", "running"))
+    due = select(func.min(JobRow.created_at)).where(of_kind, is_unsettled, JobRow.run_after <= utc_now())
     return QueueDepth(
         queued=counts.get("queued", 0),
         running=counts.get("running", 0),
+        done=counts.get("done", 0),
         failed=counts.get("failed", 0),
-        oldest_waiting_since=session.scalar(unsettled),
+        oldest_waiting_since=session.scalar(due),
     )
 
 
-def purge(session: Session, *, before: datetime) -> int:
-    """Remove jobs that were done before an instant; how many. Failed ones stay."""
-    gone = session.execute(
-        delete(JobRow).where(JobRow.state == "done", JobRow.finished_at < before).returning(JobRow.job_id)
-    )
+def purge(session: Session, *, before: datetime, limit: int) -> int:
+    """Remove jobs that were done before an instant, at most so many; how many. Failed ones stay."""
+    done = select(JobRow.job_id).where(JobRow.state == "done", JobRow.finished_at < before).limit(limit)
+    gone = session.execute(delete(JobRow).where(JobRow.job_id.in_(done)).returning(JobRow.job_id))
     return len(gone.all())
+
+
+def _unsettled(kind: str) -> Select[UUID]:
+    return select(JobRow.job_id).where(JobRow.kind == kind, JobRow.state.in_(("queued", "running")))
 
 
 def _due(now: datetime) -> ColumnElement[bool]:

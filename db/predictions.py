@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import case, select
 
 from db.keys import canonical_sha256
 from db.records import NewPrediction, Prediction, Recorded
 from db.redaction import redact_uri
-from db.schema import PredictionRow
+from db.schema import DecisionRow, PredictionRow
 from db.types import new_id, utc_now
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def record(session: Session, new: NewPrediction) -> Recorded:
         project_id=new.project_id,
         task_id=new.task_id,
         image_uri=None if new.image_uri is None else redact_uri(new.image_uri),
+        image_address_sha256=new.image_address_sha256,
         part_serial=new.part_serial,
         lot=new.lot,
         station=new.station,
@@ -77,6 +78,48 @@ def latest_for_task(
     return None if row is None else _record(row)
 
 
+def latest_for_image(
+    session: Session, *, instance: str, project_id: int, image_sha256: str, model_version: str | None = None
+) -> Prediction | None:
+    """What was last sent in a project on the strength of a decision on this very image file.
+
+    Where a model version is named, what was sent under it comes before what was sent under others.
+    """
+    row = session.scalar(
+        select(PredictionRow)
+        .join(DecisionRow, DecisionRow.decision_id == PredictionRow.decision_id)
+        .where(
+            DecisionRow.image_sha256 == image_sha256,
+            PredictionRow.instance == instance,
+            PredictionRow.project_id == project_id,
+        )
+        .order_by(
+            case((PredictionRow.model_version == model_version, 0), else_=1),
+            PredictionRow.sent_at.desc(),
+            PredictionRow.prediction_id.desc(),
+        )
+        .limit(1)
+    )
+    return None if row is None else _record(row)
+
+
+def latest_for_address(
+    session: Session, *, instance: str, project_id: int, image_address_sha256: str
+) -> Prediction | None:
+    """What was last sent in a project for an image at this very address."""
+    row = session.scalar(
+        select(PredictionRow)
+        .where(
+            PredictionRow.instance == instance,
+            PredictionRow.project_id == project_id,
+            PredictionRow.image_address_sha256 == image_address_sha256,
+        )
+        .order_by(PredictionRow.sent_at.desc(), PredictionRow.prediction_id.desc())
+        .limit(1)
+    )
+    return None if row is None else _record(row)
+
+
 def projects(session: Session, *, instance: str) -> tuple[int, ...]:
     """The numbers of a Label Studio's projects that anything was ever sent to."""
     found = select(PredictionRow.project_id).where(PredictionRow.instance == instance).distinct()
@@ -100,6 +143,7 @@ def _told(prediction: NewPrediction, result_sha256: str) -> tuple[object, ...]:
         prediction.part_serial,
         prediction.lot,
         prediction.station,
+        prediction.image_address_sha256,
         result_sha256,
     )
 
@@ -112,6 +156,7 @@ def _record(row: PredictionRow) -> Prediction:
         project_id=row.project_id,
         task_id=row.task_id,
         image_uri=row.image_uri,
+        image_address_sha256=row.image_address_sha256,
         part_serial=row.part_serial,
         lot=row.lot,
         station=row.station,

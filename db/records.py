@@ -20,6 +20,7 @@ Action: TypeAlias = Literal["created", "updated", "deleted"]
 Outcome: TypeAlias = Literal["accepted", "adjusted", "relabelled", "rejected", "missed", "decided", "skipped"]
 Verdict: TypeAlias = Literal["good", "defect", "review"]
 ModelEventKind: TypeAlias = Literal["activated", "taken back", "retired", "reinstated"]
+FoundBy: TypeAlias = Literal["webhook", "reconciling"]
 JobState: TypeAlias = Literal["queued", "running", "done", "failed"]
 
 
@@ -321,6 +322,7 @@ class NewPrediction:
     Attributes:
         instance: base URL of the Label Studio that asked.
         image_uri: as the task names it; credentials and query are cut off before it is kept.
+        image_address_sha256: of what names the image, query included, so that it is known again; None if unknown.
         part_serial, lot, station: of the part shown, where the task says so.
         model_version: as told to Label Studio.
         result: regions and choices as sent.
@@ -334,6 +336,7 @@ class NewPrediction:
     model_version: str
     result: JsonArray
     image_uri: str | None = None
+    image_address_sha256: str | None = None
     part_serial: str | None = None
     lot: str | None = None
     station: str | None = None
@@ -394,7 +397,9 @@ class NewReview:
         parent_prediction, parent_annotation: Label Studio's ids of what the annotation was started from.
         actor_id: pseudonym of the inspector, from db.actors.
         annotation_created_at, annotation_updated_at: by Label Studio's clock.
-        payload_sha256: of the message that told of it.
+        payload_sha256: of the message that told of it, or of what was read in its stead.
+        found_by: whether a webhook told of it, or reconciling found what no webhook had told. Of several edits that no
+            webhook told of only the last is known, and of a deletion not the time.
     """
 
     instance: str
@@ -422,6 +427,7 @@ class NewReview:
     actor_id: UUID | None = None
     annotation_created_at: datetime | None = None
     annotation_updated_at: datetime | None = None
+    found_by: FoundBy = "webhook"
 
     @property
     def key(self) -> str:
@@ -442,6 +448,87 @@ class Review(NewReview):
     review_id: UUID
     review_key: str
     received_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotationState:
+    """What the review that stands says of an annotation's state; see db.reviews.latest_for_annotation.
+
+    Attributes:
+        task_id: its task; None where that is not known.
+        annotation_created_at, annotation_updated_at: by Label Studio's clock; None for most deletions.
+        result_sha256: of the annotation's whole canonical result; None for a deletion.
+    """
+
+    annotation_id: int
+    task_id: int | None
+    action: Action
+    annotation_created_at: datetime | None
+    annotation_updated_at: datetime | None
+    result_sha256: str | None
+    was_cancelled: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewReconciliation:
+    """One comparison of the recorded reviews of a project with the annotations that Label Studio has.
+
+    Attributes:
+        is_full: whether all annotations were compared, or those of changed tasks only.
+        through: the latest change of a task that was taken account of, by Label Studio's clock; None where there was
+            no task.
+        annotations: compared.
+        created, updated, skipped, deleted: found that no webhook had told of, and recorded; each counts once.
+        failed: not in agreement still; the reasons are kept as failures.
+        waiting: so new that their webhooks may be on the way; left to the next time.
+        surplus: annotations that the record takes for present or that wait to be recorded, less those that Label Studio
+            counts, as far as failures account for it.
+    """
+
+    instance: str
+    project_id: int
+    is_full: bool
+    through: datetime | None
+    annotations: int
+    created: int
+    updated: int
+    skipped: int
+    deleted: int
+    failed: int
+    waiting: int
+    surplus: int
+    started_at: datetime
+
+    @property
+    def found(self) -> int:
+        """How many were found that no webhook had told of."""
+        return self.created + self.updated + self.skipped + self.deleted
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconciliationMark:
+    """How far a project was compared, and how that ended last.
+
+    Attributes:
+        through: the latest change of a task that was taken account of, by Label Studio's clock; None where there was
+            no task.
+        since: from when on changes are to be looked at next; None for everything.
+        reached_at: when a comparison first came to `through`, by the desk's clock as the instants below.
+        compared_at, whole_at: when the last comparison ended, and the last one of everything.
+        failed: not in agreement.
+        surplus: what failures account for of the difference: annotations that the record takes for present or that wait
+            to be recorded, less those that Label Studio counts.
+    """
+
+    instance: str
+    project_id: int
+    through: datetime | None
+    since: datetime | None
+    reached_at: datetime
+    compared_at: datetime
+    whole_at: datetime | None
+    failed: int
+    surplus: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -481,15 +568,27 @@ class Job:
 
 
 @dataclass(frozen=True)
+class FailedJob:
+    """Work that could not be done, without its payload: `error` is why, `attempts` how often it was tried."""
+
+    job_id: UUID
+    kind: str
+    error: str | None
+    attempts: int
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True)
 class QueueDepth:
     """How the queue stands.
 
     Attributes:
-        queued, running, failed: jobs by state.
-        oldest_waiting_since: when the oldest job not yet settled was taken in.
+        queued, running, done, failed: jobs by state.
+        oldest_waiting_since: when the oldest job not yet settled was taken in, of those that are not put off.
     """
 
     queued: int
     running: int
+    done: int
     failed: int
     oldest_waiting_since: datetime | None

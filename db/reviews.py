@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import case, select
+from sqlalchemy.orm import aliased
 
 from db.inserting import insert_once
-from db.records import Action, NewReview, Outcome, Recorded, Review
+from db.records import Action, AnnotationState, FoundBy, NewReview, Outcome, Recorded, Review
 from db.schema import ReviewRow
 from db.types import new_id, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from uuid import UUID
 
+    from sqlalchemy import ColumnElement, UnaryExpression
     from sqlalchemy.orm import Session
 
 
@@ -49,15 +51,66 @@ def latest_for_annotation(session: Session, *, instance: str, annotation_id: int
     row = session.scalar(
         select(ReviewRow)
         .where(ReviewRow.instance == instance, ReviewRow.annotation_id == annotation_id)
-        .order_by(
-            case((ReviewRow.action == "deleted", 0), else_=1),
-            ReviewRow.annotation_updated_at.desc().nulls_last(),
-            ReviewRow.received_at.desc(),
-            ReviewRow.review_id.desc(),
-        )
+        .order_by(*_that_stands_first())
         .limit(1)
     )
     return None if row is None else _record(row)
+
+
+def states(session: Session, *, instance: str, annotation_ids: Collection[int]) -> dict[int, AnnotationState]:
+    """What stands of each of these annotations, by its number; without those that no review is known of."""
+    rows = session.execute(
+        select(
+            ReviewRow.annotation_id,
+            ReviewRow.task_id,
+            ReviewRow.action,
+            ReviewRow.annotation_created_at,
+            ReviewRow.annotation_updated_at,
+            ReviewRow.result_sha256,
+            ReviewRow.was_cancelled,
+        )
+        .where(ReviewRow.instance == instance, ReviewRow.annotation_id.in_(annotation_ids))
+        .order_by(*_that_stands_first())
+    )
+    standing: dict[int, AnnotationState] = {}
+    for row in rows:
+        standing.setdefault(
+            row.annotation_id,
+            AnnotationState(
+                annotation_id=row.annotation_id,
+                task_id=row.task_id,
+                action=row.action,
+                annotation_created_at=row.annotation_created_at,
+                annotation_updated_at=row.annotation_updated_at,
+                result_sha256=row.result_sha256,
+                was_cancelled=row.was_cancelled,
+            ),
+        )
+    return standing
+
+
+def present(
+    session: Session, *, instance: str, project_id: int, task_ids: Collection[int] | None = None
+) -> frozenset[int]:
+    """Numbers of a project's annotations that no deletion is known of; of these tasks only, where they are given."""
+    deletion = aliased(ReviewRow)
+    gone = select(deletion.review_id).where(
+        deletion.instance == instance,
+        deletion.annotation_id == ReviewRow.annotation_id,
+        deletion.action == "deleted",
+    )
+    known = select(ReviewRow.annotation_id).where(
+        ReviewRow.instance == instance, ReviewRow.project_id == project_id, ~gone.exists()
+    )
+    if task_ids is not None:
+        known = known.where(ReviewRow.task_id.in_(task_ids))
+    return frozenset(session.scalars(known.distinct()))
+
+
+def projects(session: Session, *, instance: str) -> tuple[int, ...]:
+    """The numbers of a Label Studio's projects that anything was ever reviewed in."""
+    found = select(ReviewRow.project_id).where(ReviewRow.instance == instance).distinct()
+    return tuple(session.scalars(found.order_by(ReviewRow.project_id)))
 
 
 def for_decision(session: Session, decision_id: UUID) -> tuple[Review, ...]:
@@ -75,6 +128,15 @@ def for_task(session: Session, *, instance: str, task_id: int) -> tuple[Review, 
             .where(ReviewRow.instance == instance, ReviewRow.task_id == task_id)
             .order_by(ReviewRow.review_id)
         )
+    )
+
+
+def _that_stands_first() -> tuple[ColumnElement[int] | UnaryExpression[Any], ...]:
+    return (
+        case((ReviewRow.action == "deleted", 0), else_=1),
+        ReviewRow.annotation_updated_at.desc().nulls_last(),
+        ReviewRow.received_at.desc(),
+        ReviewRow.review_id.desc(),
     )
 
 
@@ -116,4 +178,5 @@ def _record(row: ReviewRow) -> Review:
         annotation_updated_at=row.annotation_updated_at,
         payload_sha256=row.payload_sha256,
         received_at=row.received_at,
+        found_by=cast("FoundBy", row.found_by),
     )

@@ -1,4 +1,4 @@
-"""The tables. All but `actor` and `job` are append-only: db.triggers denies changing and removing their rows."""
+"""The tables. All but `actor`, `job` and `reconciliation_mark` are append-only: db.triggers denies changes."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ OUTCOMES = ("accepted", "adjusted", "relabelled", "rejected", "missed", "decided
 VERDICTS = ("good", "defect", "review")
 MODEL_EVENTS = ("activated", "taken back", "retired", "reinstated")
 ACTIONS = ("created", "updated", "deleted")
+FOUND_BY = ("webhook", "reconciling")
 JOB_STATES = ("queued", "running", "done", "failed")
 _SHA256 = String(64)
 
@@ -259,7 +260,9 @@ class PredictionRow(Base):
     __table_args__ = (
         _is_sha256("label_config_sha256"),
         _is_sha256("result_sha256"),
+        _is_sha256("image_address_sha256"),
         Index(None, "instance", "task_id", "sent_at"),
+        Index(None, "instance", "project_id", "image_address_sha256"),
         Index(None, "decision_id"),
         Index(None, "part_serial"),
     )
@@ -278,6 +281,7 @@ class PredictionRow(Base):
     result: Mapped[Any] = mapped_column(CanonicalJson)
     result_sha256: Mapped[str] = mapped_column(_SHA256)
     sent_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    image_address_sha256: Mapped[str | None] = mapped_column(_SHA256)
 
 
 class FailureRow(Base):
@@ -322,6 +326,7 @@ class ReviewRow(Base):
         CheckConstraint("length(result_sha256) = 64", name="result_sha256_length"),
         _is_one_of("action", ACTIONS),
         _is_one_of("outcome", OUTCOMES),
+        _is_one_of("found_by", FOUND_BY),
         CheckConstraint(
             "outcome IS NOT NULL OR action = 'deleted' OR (decision_id IS NULL AND prediction_id IS NULL)",
             name="outcome_stated",
@@ -363,6 +368,58 @@ class ReviewRow(Base):
     payload_sha256: Mapped[str] = mapped_column(_SHA256)
     received_at: Mapped[datetime] = mapped_column(UtcDateTime)
     labels_final: Mapped[Any | None] = mapped_column(CanonicalJson)
+    found_by: Mapped[str] = mapped_column(String(16), server_default="webhook")
+
+
+class ReconciliationRow(Base):
+    """One comparison of the recorded reviews of a project with the annotations that Label Studio has.
+
+    `through` is the latest change of a task that it took account of, by Label Studio's clock.
+    """
+
+    __tablename__ = "reconciliation"
+    __table_args__ = (
+        CheckConstraint(
+            "annotations >= 0 AND created >= 0 AND updated >= 0 AND skipped >= 0 AND deleted >= 0 AND failed >= 0 "
+            "AND waiting >= 0",
+            name="counts_range",
+        ),
+        CheckConstraint("started_at <= finished_at", name="times_in_order"),
+        Index(None, "instance", "project_id", "finished_at"),
+    )
+
+    reconciliation_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    instance: Mapped[str] = mapped_column(Text)
+    project_id: Mapped[int] = mapped_column(BigInteger)
+    is_full: Mapped[bool] = mapped_column(Boolean)
+    through: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    annotations: Mapped[int] = mapped_column(Integer)
+    created: Mapped[int] = mapped_column(Integer)
+    updated: Mapped[int] = mapped_column(Integer)
+    skipped: Mapped[int] = mapped_column(Integer)
+    deleted: Mapped[int] = mapped_column(Integer)
+    failed: Mapped[int] = mapped_column(Integer)
+    waiting: Mapped[int] = mapped_column(Integer)
+    surplus: Mapped[int] = mapped_column(Integer)
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class ReconciliationMarkRow(Base):
+    """How far a project was compared, and how that ended last: a working table."""
+
+    __tablename__ = "reconciliation_mark"
+    __table_args__ = (CheckConstraint("failed >= 0", name="failed_range"),)
+
+    instance: Mapped[str] = mapped_column(Text, primary_key=True)
+    project_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    through: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    since: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    reached_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    compared_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    whole_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    failed: Mapped[int] = mapped_column(Integer)
+    surplus: Mapped[int] = mapped_column(Integer)
 
 
 class JobRow(Base):

@@ -86,9 +86,9 @@ def _invite(session: DemoSession, console: Console) -> None:
     credentials = session.server.credentials
     for sentence in session.project.unbound:
         console.print(f"not bound: {sentence}", style="yellow", highlight=False)
-    if session.retrieval.unanswered:
+    if session.predicted.failed:
         console.print(
-            f"{len(session.retrieval.unanswered)} images could not be judged; the reasons are in the table `failure`",
+            f"{len(session.predicted.failed)} images could not be judged; the reasons are in the table `failure`",
             style="yellow",
         )
     console.print()

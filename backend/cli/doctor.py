@@ -53,6 +53,7 @@ def _examine(settings: Settings) -> Iterator[Finding]:
     yield from _models(settings)
     yield _database(settings)
     yield _label_studio(settings)
+    yield from _reconciling(settings)
     yield _disk(settings)
 
 
@@ -144,6 +145,38 @@ def _label_studio(settings: Settings) -> Finding:
             )
     except LabelStudioError as error:
         return Finding("Label Studio", False, str(error))
+
+
+def _reconciling(settings: Settings) -> Iterator[Finding]:
+    """When the record was last compared with Label Studio's annotations, and how that ended."""
+    from backend.project_comparison import RECONCILE  # noqa: PLC0415
+    from backend.reconciliation_timer import job_kind  # noqa: PLC0415
+    from db import failures, reconciliations  # noqa: PLC0415
+    from db.engine import Database  # noqa: PLC0415
+    from db.errors import DatabaseError  # noqa: PLC0415
+
+    instance = settings.label_studio_url
+    try:
+        with Database(settings.resolved_database_url).read() as session:
+            done = reconciliations.marks(session, instance=instance)
+            told = failures.recent(session, kind=RECONCILE, instance=instance, limit=1)
+            ended = failures.recent(session, kind=job_kind(instance), limit=1)
+    except DatabaseError:
+        return  # told of under "database"
+    last = max((one.compared_at for one in done), default=None)
+    failed = sorted((*told, *ended), key=lambda one: one.occurred_at, reverse=True)
+    disagreeing = [str(one.project_id) for one in done if one.failed]
+    if failed and (last is None or failed[0].occurred_at > last):
+        yield Finding("reconciling", False, failed[0].reason)
+    elif disagreeing:
+        advice = "`inspection failures` says why"
+        yield Finding("reconciling", False, f"not in agreement in project {', '.join(disagreeing)}; {advice}")
+    elif last is None:
+        yield Finding("reconciling", True, "not done yet; `inspection reconcile` does it, and `serve` by itself")
+    else:
+        yield Finding(
+            "reconciling", True, f"{len(done)} projects in agreement, last compared {last:%Y-%m-%d %H:%M} UTC"
+        )
 
 
 def _disk(settings: Settings) -> Finding:

@@ -24,6 +24,7 @@ def show_failures(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> int:
     """Show failed predictions and webhooks with their reasons, and how the queue stands."""
+    from backend.reviews import WEBHOOK_JOB  # noqa: PLC0415
     from backend.settings import Settings  # noqa: PLC0415
     from db import failures, jobs, migrate  # noqa: PLC0415
     from db.engine import Database  # noqa: PLC0415
@@ -33,10 +34,10 @@ def show_failures(
     requeued = 0
     if retry:
         with database.write() as session:
-            requeued = sum(jobs.requeue(session, job.job_id) for job in jobs.failed(session, limit=1_000_000))
+            requeued = jobs.requeue_failed(session, WEBHOOK_JOB)
     with database.read() as session:
         kept = failures.recent(session, limit=limit)
-        depth = jobs.depth(session)
+        depth = jobs.depth(session, kind=WEBHOOK_JOB)
     if as_json:
         content = {"queue": asdict(depth), "requeued": requeued, "failures": [asdict(one) for one in kept]}
         typer.echo(json.dumps(content, indent=2, default=str))

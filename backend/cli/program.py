@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 from backend.cli import (
     calibrate,
     connect,
+    credentials,
     database,
     demo,
     doctor,
@@ -24,6 +25,7 @@ from backend.cli import (
     failures,
     models,
     predict,
+    reconcile,
     regions,
     serve,
     train,
@@ -40,8 +42,11 @@ application = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (demo, train, calibrate, regions, evaluate, explain, serve, connect, predict, failures, doctor):
+for module in (
+    demo, train, calibrate, regions, evaluate, explain, serve, connect, predict, reconcile, failures, doctor,
+):  # fmt: skip
     module.register(application)
+application.add_typer(credentials.commands, name="credentials")
 application.add_typer(database.commands, name="db")
 application.add_typer(models.commands, name="models")
 

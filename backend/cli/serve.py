@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from backend.map_addresses import MAPS_PATH
+
 
 def register(application: typer.Typer) -> None:
     """Add the commands."""
@@ -46,7 +48,21 @@ def worker() -> int:
     return 0
 
 
+class WithoutMapAddresses(logging.Filter):
+    """Cuts what lets a reader in off the access lines of maps."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every line through, those of maps without their address."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                f"{MAPS_PATH}…" if isinstance(part, str) and part.startswith(MAPS_PATH) else part
+                for part in record.args
+            )
+        return True
+
+
 def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
     # Its access lines hold the addresses of task images and of callers, which are nobody's business in a log.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.access").addFilter(WithoutMapAddresses())

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from backend.bulk_prediction import BulkPrediction, BulkResult
 from backend.connection import ConnectedProject, connect, create_project
 from backend.credentials import load_credentials
 from backend.demo.label_studio_server import LabelStudioServer, prepare_template, write_private
@@ -22,8 +23,9 @@ from backend.demo.material import DemoMaterial, distinct_title, prepare_material
 from backend.demo.processes import ManagedProcess, require_free_port
 from backend.demo.record import DemoRecord, KeptProject, read_record, write_record
 from backend.label_studio.client import LabelStudioClient
+from backend.map_addresses import MapAddresses
 from backend.models_in_use import ModelIdentity, version_in_use
-from backend.retrieval import Retrieval, await_version, retrieve
+from backend.retrieval import Retrieval, await_version
 from backend.settings import Settings
 from db.engine import Database
 from inspection_models.model_card import CARD_FILE, read_card
@@ -143,13 +145,7 @@ class DemoSession:
         with self._step("upload", "images uploaded"):
             self._upload()
         with self._step("predict", "images judged and explained") as tick:
-            self.retrieval: Retrieval = retrieve(
-                self.client,
-                self.project.project_id,
-                self.model_version,
-                progress=lambda done, total: self._progress.count("judging and explaining", done, total),
-                chunk=4,
-            )
+            self.predicted = self._predict()
 
     @property
     def settings(self) -> Settings:
@@ -178,6 +174,22 @@ class DemoSession:
             "label_studio_api_key_file": self._options.directory / _API_KEY_FILE,
         }
 
+    def _predict(self) -> BulkResult:
+        project = self.project.project_id
+        database = Database(self.settings.resolved_database_url)
+        try:
+            return BulkPrediction(
+                self.client,
+                project,
+                self.model_version,
+                Retrieval(self.client, project, self.model_version),
+                database=database,
+                in_use=lambda: version_in_use(self.settings, database, project).model_version,
+                chunk=4,
+            ).run(lambda done, total: self._progress.count("judging and explaining", done, total))
+        finally:
+            database.close()
+
     def _start_backend(self, tick: Any) -> None:
         write_private(self._options.directory / _API_KEY_FILE, f"{self.server.credentials.personal_access_token}\n")
         outer = {name: value for name, value in os.environ.items() if not name.upper().startswith("INSPECTION_")}
@@ -196,6 +208,8 @@ class DemoSession:
 
     def _connected_project(self) -> ConnectedProject:
         classes = tuple(self.card.classes)
+        credentials = load_credentials(self.settings)
+        maps = MapAddresses(f"http://127.0.0.1:{self._options.backend_port}", credentials.map_key)
         kept = self._record.project_for(self.material.source, classes)
         there = {int(project["id"]) for project in self.client.projects()}
         was_created = kept is None or kept.project_id not in there
@@ -203,7 +217,9 @@ class DemoSession:
             title = (
                 kept.title if kept else distinct_title(self.material.title, {p.title for p in self._record.projects})
             )
-            number = create_project(self.client, title, ModelIdentity.of(self.card), heading=self.material.heading)
+            number = create_project(
+                self.client, title, ModelIdentity.of(self.card), heading=self.material.heading, maps=maps
+            )
             kept = KeptProject(number, title, self.material.source, classes)
         self._keep(kept)
         return connect(
@@ -211,8 +227,9 @@ class DemoSession:
             kept.project_id,
             backend_url=f"http://127.0.0.1:{self._options.backend_port}",
             model=ModelIdentity.of(self.card),
-            credentials=load_credentials(self.settings),
+            credentials=credentials,
             mapping={},
+            maps=maps,
             was_created=was_created,
         )
 

@@ -46,7 +46,8 @@ class Binding:
     `choices` maps a class to the stored value of `choice_control`, `regions` a defect class to its label;
     `takes_several` says whether more than one choice can be ticked;
     `choice_classes` (by spelling) and `label_classes` (by control and spelling) read the inspector's answers back:
-    several classes where a mapping lets them share a label.
+    several classes where a mapping lets them share a label. `questions` are the controls whose regions only ask the
+    model about a place: they are neither drawn nor counted as what the inspector says.
     `unbound` holds one sentence for each thing that cannot be said in this configuration, with what to do about it.
     """
 
@@ -60,6 +61,7 @@ class Binding:
     choice_classes: Mapping[str, tuple[str, ...]]
     label_classes: Mapping[tuple[str, str], tuple[str, ...]]
     unbound: tuple[str, ...]
+    questions: frozenset[str] = frozenset()
 
     @property
     def usable(self) -> bool:
@@ -86,7 +88,8 @@ def bind(
     wanted = _wanted(classes, good_class, mapping or {})
     image, controls, problems = _one_image(config)
     choice_control, choices, choice_problems = _bind_choices(controls, wanted)
-    regions, label_classes, region_problems = _bind_regions(controls, wanted, good_class)
+    questions = _questions(controls)
+    regions, label_classes, region_problems = _bind_regions(controls, questions, wanted, good_class)
     if image is not None and not any(control.kind in (*REGION_KINDS, "choices") for control in controls):
         problems.append(
             "the labeling configuration has no Choices, PolygonLabels, BrushLabels or RectangleLabels on the image "
@@ -108,6 +111,7 @@ def bind(
         choice_classes=spellings,
         label_classes=label_classes,
         unbound=(*problems, *choice_problems, *region_problems),
+        questions=questions,
     )
 
 
@@ -194,8 +198,19 @@ def _bind_choices(
     return (control if found else None), {name: label.stored for name, label in found.items()}, problems
 
 
+def _questions(controls: Sequence[Control]) -> frozenset[str]:
+    """The controls that only ask. Where nothing else draws regions, the answers can be drawn by these alone."""
+    drawn = [control for control in controls if control.kind in REGION_KINDS]
+    if drawn and all(control.asks for control in drawn):
+        return frozenset()
+    return frozenset(control.name for control in controls if control.asks)
+
+
 def _bind_regions(
-    controls: Sequence[Control], wanted: Mapping[str, tuple[str, ...]], good_class: str | None
+    controls: Sequence[Control],
+    questions: frozenset[str],
+    wanted: Mapping[str, tuple[str, ...]],
+    good_class: str | None,
 ) -> tuple[dict[str, RegionBinding], dict[tuple[str, str], tuple[str, ...]], list[str]]:
     """One region control a defect class, the preferred kind that has a label for it; and every label read back."""
     drawn = [control for control in controls if control.kind != "choices"]
@@ -211,7 +226,7 @@ def _bind_regions(
     for name in wanted:
         if name == good_class:
             continue
-        able = [control for control in drawn if control.kind in REGION_KINDS]
+        able = [control for control in drawn if control.kind in REGION_KINDS and control.name not in questions]
         hits = [control for control in able if name in matches[control.name][0]]
         best = min((REGION_KINDS.index(cast("RegionKind", control.kind)) for control in hits), default=None)
         first = [control for control in hits if best is not None and control.kind == REGION_KINDS[best]]

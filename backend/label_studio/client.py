@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,8 @@ _PAUSE_SECONDS = 0.5
 _UPLOAD_FILES = 20
 _UPLOAD_BYTES = 50_000_000
 _PAGE = 100
+# Of the server's own time limits the usual one is shorter.
+_LISTING_SECONDS = 120.0
 
 
 class LabelStudioClient:
@@ -128,24 +130,37 @@ class LabelStudioClient:
         `updated_after` (with a time zone) leaves out the tasks that did not change since; a new, edited or deleted
         annotation changes its task.
         """
-        params: Json = {"project": project_id, "fields": "all", "page_size": _PAGE}
-        query: Json = {"ordering": ["tasks:id"]}
-        if updated_after is not None:
-            moment = updated_after.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            item = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime", "value": moment}
-            query["filters"] = {"conjunction": "and", "items": [item]}
-        params["query"] = json.dumps(query)
-        seen, page = 0, 0
+        changed = [] if updated_after is None else [_filter("updated_at", "greater", _instant(updated_after))]
+        last, size = 0, _PAGE
         while True:
-            page += 1
-            answer = self._api.object(
-                "GET", "api/tasks/", f"list the tasks of project {project_id}", params={**params, "page": page}
-            )
-            found = answer.get("tasks", [])
+            # By number and not by page: a task that is deleted between two pages would push others out of both.
+            filters = [_filter("id", "greater", last), *changed]
+            try:
+                found, remaining = self._listing(project_id, filters, size)
+            except errors.LabelStudioSlowError:
+                if size == 1:
+                    raise
+                size //= 2
+                continue
             yield from found
-            seen += len(found)
-            if not found or seen >= int(answer.get("total", 0)):
+            if not found or remaining <= len(found):
                 return
+            last = max(int(one["id"]) for one in found)
+
+    def find_task(self, project_id: int, task_id: int) -> Json | None:
+        """One task of a project as `tasks` lists it; None where it is not listed. Opens no task."""
+        found, _ = self._listing(project_id, [_filter("id", "equal", task_id)], 1)
+        return next(iter(found), None)
+
+    def _listing(self, project_id: int, filters: Sequence[Json], size: int) -> tuple[list[Json], int]:
+        """The first of the tasks that pass the filters, and how many do."""
+        query = {"ordering": ["tasks:id"], "filters": {"conjunction": "and", "items": list(filters)}}
+        answer = self._api.object(
+            "GET", "api/tasks/", f"list the tasks of project {project_id}", timeout=_LISTING_SECONDS,
+            again_when_slow=False,
+            params={"project": project_id, "fields": "all", "page_size": size, "query": json.dumps(query)},
+        )  # fmt: skip
+        return answer.get("tasks", []), int(answer.get("total", 0))
 
     def task(self, task_id: int) -> Json:
         """One task with its annotations and predictions. Opening a task may make Label Studio ask for a prediction."""
@@ -158,6 +173,20 @@ class LabelStudioClient:
     def annotation(self, annotation_id: int) -> Json:
         """One annotation."""
         return self._api.object("GET", f"api/annotations/{annotation_id}/", f"read annotation {annotation_id}")
+
+    def find_annotation(self, annotation_id: int) -> Json | None:
+        """One annotation; None where Label Studio itself says that there is none, whoever asks."""
+        return self._found(self.annotation, annotation_id)
+
+    def find_project(self, project_id: int) -> Json | None:
+        """One project with its `label_config`; None where the user's organization has none of this number."""
+        return self._found(self.project, project_id)
+
+    def _found(self, read: Callable[[int], Json], number: int) -> Json | None:
+        try:
+            return read(number)
+        except errors.LabelStudioMissingError:
+            return None
 
     def create_annotation(self, task_id: int, result: Sequence[Mapping[str, Any]], **fields: Any) -> Json:
         """Annotate a task as the key's user; fields such as `was_cancelled`, `lead_time`, `parent_prediction`."""
@@ -177,12 +206,30 @@ class LabelStudioClient:
         """All stored predictions of a project."""
         return self._api.list("api/predictions/", f"list the predictions of project {project_id}", project=project_id)
 
+    def find_prediction(self, prediction_id: int) -> Json | None:
+        """One stored prediction; None where Label Studio itself says that there is none."""
+        doing = f"read prediction {prediction_id}"
+        return self._found(lambda number: self._api.object("GET", f"api/predictions/{number}/", doing), prediction_id)
+
+    def task_predictions(self, task_id: int) -> list[Json]:
+        """The stored predictions of a task; refused for a task that is not there."""
+        return self._api.list("api/predictions/", f"list the predictions of task {task_id}", task=task_id)
+
+    def create_prediction(
+        self, task_id: int, result: Sequence[Mapping[str, Any]], *, score: float, model_version: str
+    ) -> Json:
+        """Store a prediction for a task, beside those that it has, with a score in [0, 1]."""
+        body = {"task": task_id, "result": list(result), "score": score, "model_version": model_version}
+        return self._api.object("POST", "api/predictions/", f"store a prediction for task {task_id}", json=body)
+
     def retrieve_predictions(self, project_id: int, task_ids: Sequence[int]) -> Json:
         """Let Label Studio ask its ML backend about these tasks and wait until it has stored the answers.
 
         It asks for all of them in one request and tells success whatever happens: give 20 to 50 at a time, and look at
-        `predictions` afterwards.
+        `predictions` afterwards. An empty list would be all tasks to it.
         """
+        if not task_ids:
+            raise ValueError("no tasks are named, which Label Studio takes for all tasks of the project")
         body = {"selectedItems": {"all": False, "included": list(task_ids)}, "project": project_id}
         return self._api.object(
             "POST", "api/dm/actions/", f"retrieve predictions in project {project_id}",
@@ -201,15 +248,19 @@ class LabelStudioClient:
         *,
         user: str,
         password: str,
+        is_interactive: bool = False,
         extra_params: Mapping[str, Any] | None = None,
     ) -> Json:
         """Connect an ML backend with basic authentication; Label Studio calls its /health and /setup meanwhile.
 
+        `is_interactive` lets the labeling page ask it about what the smart tool draws.
+
         It also adds a webhook to the same address, for all actions and without credentials: change or remove that one.
         """
         body = {
-            "project": project_id, "url": url, "title": title, "is_interactive": False, "auth_method": "BASIC_AUTH",
-            "basic_auth_user": user, "basic_auth_pass": password, "extra_params": dict(extra_params or {}),
+            "project": project_id, "url": url, "title": title, "auth_method": "BASIC_AUTH",
+            "basic_auth_user": user, "basic_auth_pass": password, "is_interactive": is_interactive,
+            "extra_params": dict(extra_params or {}),
         }  # fmt: skip
         return self._api.object("POST", "api/ml/", f"connect the ML backend {url}", json=body)
 
@@ -224,6 +275,10 @@ class LabelStudioClient:
     def webhooks(self, project_id: int) -> list[Json]:
         """The webhooks of a project."""
         return self._api.list("api/webhooks/", f"list the webhooks of project {project_id}", project=project_id)
+
+    def all_webhooks(self) -> list[Json]:
+        """The webhooks of all projects of the user's organization."""
+        return self._api.list("api/webhooks/", "list the webhooks")
 
     def add_webhook(self, project_id: int, url: str, *, headers: Mapping[str, str], actions: Sequence[str]) -> Json:
         """Have these actions sent to `url` with these headers, the only authentication a webhook can carry."""
@@ -248,6 +303,15 @@ def webhook_fields(headers: Mapping[str, str], actions: Sequence[str]) -> Json:
         "actions": list(actions),
         "headers": dict(headers),
     }
+
+
+def _filter(field: str, operator: str, value: object) -> Json:
+    kind = "Number" if isinstance(value, int) else "Datetime"
+    return {"filter": f"filter:tasks:{field}", "operator": operator, "type": kind, "value": value}
+
+
+def _instant(moment: datetime) -> str:
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _batches(files: Sequence[Path | tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:

@@ -15,6 +15,7 @@ Json = dict[str, Any]
 _Answer = TypeVar("_Answer", Json, list[Json])
 
 _ATTEMPTS = 3
+_LONGEST_WAIT_SECONDS = 30.0
 
 
 def without_cookies() -> CookieJar:
@@ -47,23 +48,31 @@ class Connection:
         """GET and give the JSON list that came back."""
         return _as(list, self.call("GET", path, doing, params=params), self.url)
 
-    def call(self, method: str, path: str, doing: str, *, repeat: bool = False, **options: Any) -> httpx.Response:
+    def call(
+        self, method: str, path: str, doing: str, *, repeat: bool = False, again_when_slow: bool = True, **options: Any
+    ) -> httpx.Response:
         """Call, and again where that is safe: any GET, and with `repeat` what never arrived or failed inside.
+
+        What took too long is asked again only with `again_when_slow`.
 
         Raises a LabelStudioError for every answer that is no success.
         """
         attempts = _ATTEMPTS if repeat or method == "GET" else 1
         for attempt in range(1, attempts):
+            wait = self._pause * attempt
             try:
                 response = self.send(method, path, **options)
             except errors.LabelStudioUnreachableError as error:
+                if not again_when_slow and isinstance(error, errors.LabelStudioSlowError):
+                    raise
                 if method != "GET" and not isinstance(error.__cause__, httpx.ConnectError):
                     raise
             else:
-                if not response.is_server_error:
+                if not (response.is_server_error or response.status_code == httpx.codes.TOO_MANY_REQUESTS):
                     errors.check(response, doing)
                     return response
-            time.sleep(self._pause * attempt)
+                wait = max(wait, _asked_to_wait(response))
+            time.sleep(wait)
         response = self.send(method, path, **options)
         errors.check(response, doing)
         return response
@@ -82,6 +91,12 @@ class Connection:
             return self._http.request(method, path, headers=headers, **options)
         except httpx.HTTPError as error:
             raise errors.unreachable(self.url, error) from error
+
+
+def _asked_to_wait(response: httpx.Response) -> float:
+    """Seconds that a busy Label Studio, or what stands before it, asks to be left alone."""
+    asked = response.headers.get("retry-after", "")
+    return min(float(asked), _LONGEST_WAIT_SECONDS) if asked.isascii() and asked.isdigit() else 0.0
 
 
 def _as(kind: type[_Answer], response: httpx.Response, url: str) -> _Answer:

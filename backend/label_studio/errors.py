@@ -24,6 +24,10 @@ class LabelStudioUnreachableError(LabelStudioError):
     """No usable answer: nothing listens, the name is unknown, it took too long, or something else answers there."""
 
 
+class LabelStudioSlowError(LabelStudioUnreachableError):
+    """It was reached, and its answer took too long."""
+
+
 class LabelStudioUnauthorisedError(LabelStudioError):
     """The API key or login is missing, wrong, of a kind that is switched off, or lacks the right."""
 
@@ -36,6 +40,10 @@ class LabelStudioRefusedError(LabelStudioError):
     """Label Studio understood and refused (any other 4xx); the message holds its own words."""
 
 
+class LabelStudioMissingError(LabelStudioRefusedError):
+    """Label Studio itself says that it has no such thing. A 404 of whatever stands before it is none of these."""
+
+
 class LabelStudioFailedError(LabelStudioError):
     """Label Studio failed inside (5xx)."""
 
@@ -43,7 +51,8 @@ class LabelStudioFailedError(LabelStudioError):
 def unreachable(url: str, error: httpx.HTTPError) -> LabelStudioUnreachableError:
     """The error for a call to `url` that brought no answer."""
     if isinstance(error, httpx.TimeoutException):
-        return LabelStudioUnreachableError(f"Label Studio at {url} did not answer in time; is it still starting?")
+        kind = LabelStudioUnreachableError if isinstance(error, httpx.ConnectTimeout) else LabelStudioSlowError
+        return kind(f"Label Studio at {url} did not answer in time; is it still starting?")
     return LabelStudioUnreachableError(f"nothing answers at {url} ({error}); start Label Studio or correct the address")
 
 
@@ -72,7 +81,17 @@ def check(response: httpx.Response, doing: str) -> None:
         raise LabelStudioFailedError(
             f"{doing}: Label Studio failed with status {status} ({said}); its own log says why", status
         )
-    raise LabelStudioRefusedError(f"{doing}: {said}", status)
+    kind = LabelStudioMissingError if _says_missing(response) else LabelStudioRefusedError
+    raise kind(f"{doing}: {said}", status)
+
+
+def _says_missing(response: httpx.Response) -> bool:
+    try:
+        body = response.json()
+    except ValueError:
+        return False
+    own = isinstance(body, Mapping) and "version" in body
+    return own and response.status_code == body.get("status_code") == httpx.codes.NOT_FOUND
 
 
 def _key_advice(status: int, said: str) -> str:

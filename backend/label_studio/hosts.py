@@ -11,6 +11,11 @@ import httpx
 _SCHEMES = {"http": 80, "https": 443}
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+# IPv6 addresses that a gateway turns into IPv4 ones, private ones too: compatible, translated, NAT64, 6to4.
+_GATEWAYS = tuple(
+    ipaddress.IPv6Network(network)
+    for network in ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16")
+)
 SETTING = "INSPECTION_ALLOWED_IMAGE_HOSTS"
 
 
@@ -81,7 +86,9 @@ def _plain(address: _Address) -> _Address:
 
 
 def _is_public(address: _Address) -> bool:
-    return address.is_global and not address.is_multicast
+    if isinstance(address, ipaddress.IPv6Address) and any(address in network for network in _GATEWAYS):
+        return False
+    return address.is_global and not address.is_multicast and not getattr(address, "is_site_local", False)
 
 
 def _lookup(name: str, port: int) -> list[_Address]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import time
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -20,19 +20,23 @@ import httpx
 from typing_extensions import Self
 
 from backend.label_studio.connection import without_cookies
+from backend.label_studio.deadline import Deadline
 from backend.label_studio.errors import LabelStudioError, message
 from backend.label_studio.hosts import AllowedHosts, HostRefusedError, origin
+from backend.label_studio.image_addresses import is_in_bucket
 from backend.label_studio.tokens import Authorization
 
 _MAX_HOPS = 5
 _LONGEST_ADDRESS = 8192
 _LONGEST_REFUSAL = 4096
 _CONNECT_SECONDS = 5.0
-_READ_SECONDS = 20.0
-_TOTAL_SECONDS = 120.0
+READ_SECONDS = 20.0
+TOTAL_SECONDS = 120.0
+_MOST_DIGITS = 18
+_MOST_DECODINGS = 4
+_CODINGS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"})
 _SERVED_PATHS = ("data", "storage-data", "static")
 _RESOLVED_PATHS = ("tasks", "projects")
-_BUCKET_SCHEMES = ("s3", "gs", "azure-blob", "azure_spi", "dbfs")
 
 
 class ImageSourceError(RuntimeError):
@@ -77,8 +81,12 @@ class FetchedImage:
 
 
 def redacted(address: str) -> str:
-    """The address without user, password, query and fragment, where presigned URLs keep their secrets."""
-    text = address.partition("#")[0].partition("?")[0]
+    """The address without user, password, query and fragment, where presigned URLs keep their secrets.
+
+    Characters that would not show, such as line breaks, which would forge lines of a log, are escaped.
+    """
+    kept = address.partition("#")[0].partition("?")[0]
+    text = "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in kept)
     scheme, mark, rest = text.partition("://")
     if not mark:
         return text
@@ -103,8 +111,8 @@ class ImageSource:
         allowed_hosts: Iterable[str] = (),
         max_bytes: int = 100_000_000,
         connect_seconds: float = _CONNECT_SECONDS,
-        read_seconds: float = _READ_SECONDS,
-        total_seconds: float = _TOTAL_SECONDS,
+        read_seconds: float = READ_SECONDS,
+        total_seconds: float = TOTAL_SECONDS,
     ) -> None:
         self._base = httpx.URL(label_studio_url.rstrip("/") + "/")
         self._authorization = authorization
@@ -114,7 +122,11 @@ class ImageSource:
         timeout = httpx.Timeout(read_seconds, connect=connect_seconds)
         # No proxy from the environment: it would reach the hosts that are refused here.
         self._http = httpx.Client(
-            timeout=timeout, trust_env=False, verify=httpx.create_ssl_context(), cookies=without_cookies()
+            timeout=timeout,
+            trust_env=False,
+            verify=httpx.create_ssl_context(),
+            cookies=without_cookies(),
+            limits=httpx.Limits(max_keepalive_connections=0),
         )
 
     def __enter__(self) -> Self:
@@ -136,19 +148,19 @@ class ImageSource:
         """
         uri = redacted(address)
         url = self._locate(address, task_id)
-        deadline = time.monotonic() + self._total_seconds
         fresh_token = False
-        for _ in range(_MAX_HOPS + 1):
-            try:
-                found = self._read(url, uri, deadline)
-            except ImageUnauthorisedError:
-                if fresh_token or self._authorization is None or not self._authorization.forget():
-                    raise
-                fresh_token = True
-                continue
-            if isinstance(found, bytes):
-                return FetchedImage(found, hashlib.sha256(found).hexdigest(), uri)
-            url = found
+        with Deadline(self._total_seconds) as deadline:
+            for _ in range(_MAX_HOPS + 1):
+                try:
+                    found = self._read(url, uri, deadline)
+                except ImageUnauthorisedError:
+                    if fresh_token or self._authorization is None or not self._authorization.forget():
+                        raise
+                    fresh_token = True
+                    continue
+                if isinstance(found, bytes):
+                    return FetchedImage(found, hashlib.sha256(found).hexdigest(), uri)
+                url = found
         raise ImageAddressError(f"{uri} is redirected more than {_MAX_HOPS} times")
 
     def _locate(self, address: str, task_id: int | None) -> httpx.URL:
@@ -156,7 +168,7 @@ class ImageSource:
             raise ImageAddressError(f"the image's address has {len(address)} characters, more than {_LONGEST_ADDRESS}")
         scheme = address.partition("://")[0].lower() if "://" in address else ""
         try:
-            if scheme in _BUCKET_SCHEMES:
+            if is_in_bucket(address):
                 if task_id is None:
                     raise ImageAddressError(
                         f"{redacted(address)} lies in a bucket, which Label Studio opens for a task only"
@@ -178,10 +190,11 @@ class ImageSource:
         except (httpx.InvalidURL, ValueError) as error:
             raise ImageAddressError(f"{redacted(address)} is no address of an image: {error}") from error
 
-    def _read(self, url: httpx.URL, uri: str, deadline: float) -> bytes | httpx.URL:
+    def _read(self, url: httpx.URL, uri: str, deadline: Deadline) -> bytes | httpx.URL:
         """The bytes at `url`, or where it redirects to."""
         own = origin(url) == origin(self._base)
         request = self._own_request(url, uri) if own else self._foreign_request(url, uri)
+        request.extensions = {**request.extensions, "trace": deadline.trace}
         try:
             response = self._http.send(request, stream=True)
             try:
@@ -194,6 +207,8 @@ class ImageSource:
         except httpx.TimeoutException as error:
             raise ImageTimeoutError(f"the server of {uri} did not answer in time", retryable=True) from error
         except httpx.HTTPError as error:
+            if deadline.has_passed:
+                raise _late(uri, deadline) from error
             raise ImageUnavailableError(
                 f"{uri} cannot be read: {error or type(error).__name__}", retryable=True
             ) from error
@@ -204,7 +219,7 @@ class ImageSource:
         served = inside[0] in _SERVED_PATHS or (
             inside[0] in _RESOLVED_PATHS and len(inside) > 2 and inside[2] in ("resolve", "presign")
         )
-        if not served or ".." in inside:
+        if not served or _climbs(url.path) or any(_climbs(value) for _, value in url.params.multi_items()):
             if inside[:2] == ["user", "login"]:
                 raise ImageUnauthorisedError(f"Label Studio asks for a login instead of giving {uri}; {_KEY_ADVICE}")
             raise ImageAddressError(f"{uri} leads to {url.path} of Label Studio, where no images are")
@@ -241,8 +256,12 @@ class ImageSource:
         status = response.status_code
         if status == httpx.codes.OK:
             length = response.headers.get("content-length", "")
-            if length.isdigit() and int(length) > self._max_bytes:
+            if length.isdigit() and int(length[:_MOST_DIGITS]) > self._max_bytes:
                 raise self._too_large(uri)
+            if coding := _coding(response):
+                raise ImageUnavailableError(
+                    f"{uri} comes compressed ({coding}), though it was not asked for so; store and serve it as it is"
+                )
             return
         if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             advice = "the host wants a login of its own, or the link has run out"
@@ -258,14 +277,16 @@ class ImageSource:
             retryable=status >= httpx.codes.INTERNAL_SERVER_ERROR or status == httpx.codes.TOO_MANY_REQUESTS,
         )
 
-    def _body(self, response: httpx.Response, uri: str, deadline: float) -> bytes:
+    def _body(self, response: httpx.Response, uri: str, deadline: Deadline) -> bytes:
         data = bytearray()
-        for chunk in response.iter_bytes():
+        # As it comes over the line: decoding could make gigabytes of it before they were counted.
+        for chunk in response.iter_raw():
             data += chunk
             if len(data) > self._max_bytes:
                 raise self._too_large(uri)
-            if time.monotonic() > deadline:
-                raise ImageTimeoutError(f"{uri} did not arrive within {self._total_seconds:g} s", retryable=True)
+        # A file whose length was not announced ends like one that was cut off.
+        if deadline.has_passed:
+            raise _late(uri, deadline)
         if not data:
             raise ImageMissingError(f"{uri} is empty")
         return bytes(data)
@@ -276,9 +297,30 @@ class ImageSource:
         )
 
 
+def _late(uri: str, deadline: Deadline) -> ImageTimeoutError:
+    return ImageTimeoutError(f"{uri} did not arrive within {deadline.seconds:g} s", retryable=True)
+
+
+def _coding(response: httpx.Response) -> str:
+    """How the body is packed on its way; empty where it is not."""
+    named = (coding.strip().lower() for coding in response.headers.get("content-encoding", "").split(","))
+    return ", ".join(coding for coding in named if coding in _CODINGS)[:80]
+
+
+def _climbs(path: str) -> bool:
+    """Whether some reader could take a path for one that leads out of its folder: by decoding once more than others, by
+    backslashes, or by stopping at a NUL."""
+    for _ in range(_MOST_DECODINGS):
+        decoded = unquote(path)
+        if decoded == path:
+            return ".." in re.split(r"[/\\]", path) or any(ord(character) < ord(" ") for character in path)
+        path = decoded
+    return True
+
+
 def _words(response: httpx.Response) -> str:
     """What Label Studio says to a refusal."""
-    start = next(response.iter_bytes(_LONGEST_REFUSAL), b"")
+    start = b"" if _coding(response) else next(response.iter_raw(_LONGEST_REFUSAL), b"")
     return message(httpx.Response(response.status_code, content=start))
 
 

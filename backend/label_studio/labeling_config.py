@@ -16,7 +16,11 @@ from xml.etree.ElementTree import Element, ParseError  # nosec B405: types only,
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+ANSWER_NAME = "answer"
+"""The text area in which the labeling page shows what was answered to a question."""
 MAX_CONFIG_CHARACTERS = 500_000
+MAX_CONFIG_DEPTH = 100
+"""Tags within tags; readers that follow them, here and in Label Studio's SDK, go no deeper than some hundreds."""
 
 ControlKind = Literal["choices", "polygonlabels", "brushlabels", "rectanglelabels", "ellipselabels", "keypointlabels"]
 """A control's type as Label Studio writes it into each result."""
@@ -78,7 +82,10 @@ class ImageObject:
 
 @dataclass(frozen=True)
 class Control:
-    """A control on an image: choices, or labels that are drawn as one kind of region."""
+    """A control on an image: choices, or labels that are drawn as one kind of region.
+
+    `asks`: it belongs to the smart tool alone, so what is drawn with it is a question and no statement.
+    """
 
     name: str
     kind: ControlKind
@@ -86,6 +93,7 @@ class Control:
     labels: tuple[Label, ...]
     multiple: bool = False
     per_region: bool = False
+    asks: bool = False
 
     def label(self, spelling: str) -> Label | None:
         """The label Label Studio would understand by `spelling` (exactly as written), or None."""
@@ -94,11 +102,16 @@ class Control:
 
 @dataclass(frozen=True)
 class LabelingConfig:
-    """The images and their controls, in document order; `notes` says which controls were left out and why."""
+    """The images and their controls, in document order; `notes` says which controls were left out and why.
+
+    `answers_on` is the image of the text area `ANSWER_NAME`, which tells what was answered to a question; None where
+    there is no such text area.
+    """
 
     images: tuple[ImageObject, ...]
     controls: tuple[Control, ...]
     notes: tuple[str, ...] = ()
+    answers_on: str | None = None
 
     def control(self, name: str) -> Control | None:
         """The control of that name, or None."""
@@ -108,12 +121,12 @@ class LabelingConfig:
 def parse(label_config: str) -> LabelingConfig:
     """Read a labeling configuration.
 
-    Raises LabelingConfigError for text that is not XML, is too long or uses entities, and for a configuration
+    Raises LabelingConfigError for text that is not XML, is too long, too deep or uses entities, and for a configuration
     without an image, with two tags of one name, or with a control whose `toName` names nothing.
     """
     root = _xml(label_config)
     named = _named_tags(root)
-    images = tuple(_image(element) for element in root.iter() if _tag(element) == "image")
+    images = _images(root)
     if not images:
         raise LabelingConfigError(
             "the labeling configuration has no <Image>; "
@@ -128,7 +141,16 @@ def parse(label_config: str) -> LabelingConfig:
         control, note = _control(element, image_names, named)
         controls += [control] if control else []
         notes += [note] if note else []
-    return LabelingConfig(images, tuple(controls), tuple(notes))
+    return LabelingConfig(images, tuple(controls), tuple(notes), _answers_on(root, image_names))
+
+
+def _answers_on(root: Element, images: set[str]) -> str | None:
+    told = (
+        element.attrib.get("toName", "").strip()
+        for element in root.iter()
+        if _tag(element) == "textarea" and element.attrib.get("name", "").strip() == ANSWER_NAME
+    )
+    return next((image for image in told if image in images), None)
 
 
 def _xml(text: str) -> Element:
@@ -137,7 +159,7 @@ def _xml(text: str) -> Element:
             f"the labeling configuration has {len(text)} characters; at most {MAX_CONFIG_CHARACTERS} are read"
         )
     try:
-        return cast("Element", fromstring(text, forbid_dtd=True))
+        root = cast("Element", fromstring(text, forbid_dtd=True))
     except DefusedXmlException as error:
         raise LabelingConfigError(
             f"the labeling configuration uses XML features that are refused here ({type(error).__name__}); "
@@ -145,6 +167,19 @@ def _xml(text: str) -> Element:
         ) from error
     except (ParseError, ValueError) as error:
         raise LabelingConfigError(f"the labeling configuration is not well-formed XML: {error}") from error
+    _require_shallow(root)
+    return root
+
+
+def _require_shallow(root: Element) -> None:
+    level, depth = [root], 0
+    while level:
+        depth += 1
+        if depth > MAX_CONFIG_DEPTH:
+            raise LabelingConfigError(
+                f"the labeling configuration has tags within tags over {MAX_CONFIG_DEPTH} levels; make it flatter"
+            )
+        level = [inner for outer in level for inner in outer]
 
 
 def _tag(element: Element) -> str:
@@ -161,12 +196,27 @@ def _named_tags(root: Element) -> frozenset[str]:
     return frozenset(names)
 
 
+def _images(root: Element) -> tuple[ImageObject, ...]:
+    """The images that tasks bring. One with another address, such as the desk's maps, is only there to be looked at;
+    but where a control stands on it, or there is no other, it is told of as one that cannot be understood."""
+    elements = [element for element in root.iter() if _tag(element) == "image"]
+    targets = {target.strip() for element in root.iter() for target in element.attrib.get("toName", "").split(",")}
+    brought = [element for element in elements if _VARIABLE.fullmatch(_value(element))]
+    shown = [element for element in elements if element.attrib.get("name", "").strip() in targets]
+    wanted = [element for element in elements if element in brought or element in shown or not brought]
+    return tuple(_image(element) for element in wanted)
+
+
+def _value(element: Element) -> str:
+    return (element.attrib.get("value") or element.attrib.get("valueList") or "").strip()
+
+
 def _image(element: Element) -> ImageObject:
     name = element.attrib.get("name", "").strip()
-    value = element.attrib.get("value") or element.attrib.get("valueList") or ""
+    value = _value(element)
     if not name:
         raise LabelingConfigError('an <Image> has no name; write <Image name="image" value="$image"/>')
-    variable = _VARIABLE.fullmatch(value.strip())
+    variable = _VARIABLE.fullmatch(value)
     if variable is None:
         raise LabelingConfigError(
             f"<Image name=\"{name}\"> takes its address from '{value}'; only one variable such as $image is understood"
@@ -199,7 +249,14 @@ def _control(element: Element, images: set[str], named: frozenset[str]) -> tuple
     per_region = element.attrib.get("perRegion", "").lower() == "true"
     note = f"control '{name}' asks about each region, so it is not filled in" if per_region else None
     multiple = element.attrib.get("choice", "").lower() == "multiple"
-    return Control(name, cast("ControlKind", kind), on_images[0], labels, multiple, per_region), note
+    asks = kind != "choices" and _is_on(element, "smartOnly") and _is_on(element, "smart", default=True)
+    return Control(name, cast("ControlKind", kind), on_images[0], labels, multiple, per_region, asks), note
+
+
+def _is_on(element: Element, name: str, *, default: bool = False) -> bool:
+    """A switch among a tag's attributes, whose names Label Studio reads without regard to case."""
+    found = [value for key, value in element.attrib.items() if key.lower() == name.lower()]
+    return found[-1].strip().lower() == "true" if found else default
 
 
 def _labels(control: Element) -> Iterator[Label]:

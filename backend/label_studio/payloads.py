@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, model_validator
 from typing_extensions import Required, TypedDict
 
 from backend.label_studio.labeling_config import MAX_CONFIG_CHARACTERS
@@ -19,6 +19,11 @@ from backend.label_studio.labeling_config import MAX_CONFIG_CHARACTERS
 MAX_TASKS = 100_000
 """Label Studio sends all selected tasks in one request, without batches."""
 MAX_RESULTS = 10_000
+MAX_NUMBER = 2**53 - 1
+"""Of a project, task, annotation or user: the largest that JSON carries exactly, and well within a database's."""
+
+PROJECT_FIELDS = ("id", "title", "label_config", "model_version", "show_collab_predictions")
+"""What of a project is kept with an event; its `token` among others is not."""
 
 ANNOTATION_ACTIONS = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")
 """The webhook actions that tell of an inspector's judgement."""
@@ -33,7 +38,7 @@ def project_number(reference: object) -> int:
         reference = reference.get("id")
     text = str(reference).partition(".")[0]
     if isinstance(reference, bool) or not (text.isascii() and text.isdigit()) or int(text) == 0:
-        raise ValueError(f'a project is given by its number, such as "1.1795377200", not by {reference!r}')
+        raise ValueError(f'a project is given by its number, such as "1.1795377200", not by {repr(reference)[:80]}')
     return int(text)
 
 
@@ -50,9 +55,9 @@ def _empty_as_none(value: object) -> object:
     return value or None
 
 
-Identity = Annotated[NonNegativeInt, BeforeValidator(_number_of)]
-ProjectNumber = Annotated[PositiveInt, BeforeValidator(project_number)]
-OptionalProject = Annotated[PositiveInt | None, BeforeValidator(_project_or_none)]
+_Number = Annotated[NonNegativeInt, Field(le=MAX_NUMBER)]
+Identity = Annotated[_Number, BeforeValidator(_number_of)]
+OptionalProject = Annotated[_Number | None, BeforeValidator(_project_or_none)]
 LabelConfig = Annotated[str, Field(max_length=MAX_CONFIG_CHARACTERS)]
 Results = Annotated[list[dict[str, Any]], Field(max_length=MAX_RESULTS)]
 
@@ -73,7 +78,7 @@ class SetupRequest(_Payload):
 class Task(TypedDict, total=False):
     """A task as it comes with `/predict`; a test call may come without an id."""
 
-    id: int | None
+    id: _Number | None
     data: Required[dict[str, Any]]
     meta: dict[str, Any] | None
 
@@ -127,6 +132,16 @@ class Annotation(_Payload):
     prediction: Annotated[Prediction | None, BeforeValidator(_empty_as_none)] = None
 
 
+class ListedTask(_Payload):
+    """A task of the API's listing with its annotations and predictions, each as it came: one that cannot be read must
+    not hide the others."""
+
+    id: Identity
+    updated_at: datetime
+    annotations: Annotated[tuple[dict[str, Any], ...], Field(max_length=MAX_TASKS)] = ()
+    predictions: Annotated[tuple[dict[str, Any], ...], Field(max_length=MAX_TASKS)] = ()
+
+
 class WebhookTask(_Payload):
     """The task an annotation belongs to."""
 
@@ -142,6 +157,7 @@ class WebhookProject(_Payload):
     title: str = ""
     label_config: LabelConfig = ""
     model_version: str | None = None
+    show_collab_predictions: bool | None = None
 
 
 class WebhookRequest(_Payload):

@@ -110,7 +110,10 @@ def to_result(verdict: ExplainedVerdict, binding: Binding) -> list[Result]:
     for index, region in enumerate(verdict.regions):
         bound = binding.regions.get(region.label)
         if bound is not None:
-            result.append(_region_item(verdict, index, region, bound, binding.image.name))
+            identity = region_id(verdict.decision_id, index)
+            result.append(
+                region_item(identity, region, _sentence(region, verdict), bound, binding.image.name, verdict.image_size)
+            )
     return result
 
 
@@ -136,10 +139,11 @@ def _digest(decision_id: str) -> str:
     return hashlib.sha256(decision_id.encode()).hexdigest()[:10]
 
 
-def _region_item(
-    verdict: ExplainedVerdict, index: int, region: ExplainedRegion, bound: RegionBinding, image: str
+def region_item(
+    identity: str, region: ExplainedRegion, sentence: str, bound: RegionBinding, image: str, size: tuple[int, int]
 ) -> Result:
-    height, width = verdict.image_size
+    """One region of a result on an image of (height, width), drawn as its class is bound; `sentence` stands in Info."""
+    height, width = size
     value: dict[str, Any]
     if bound.kind == "polygonlabels":
         points = np.asarray(region.polygon, dtype=np.float64) / (width, height) * 100
@@ -159,7 +163,7 @@ def _region_item(
             "rotation": 0,
         }
     return {
-        "id": region_id(verdict.decision_id, index),
+        "id": identity,
         "from_name": bound.control,
         "to_name": image,
         "type": bound.kind,
@@ -167,17 +171,22 @@ def _region_item(
         "original_height": height,
         "image_rotation": 0,
         "score": float(region.score),
-        "meta": {"text": [_sentence(region, verdict)]},
+        "meta": {"text": [sentence]},
         "value": {**value, bound.kind: [bound.label]},
     }
 
 
-def _sentence(region: ExplainedRegion, verdict: ExplainedVerdict) -> str:
+def region_sentence(region: ExplainedRegion) -> str:
+    """What is to be known of a region: its class, its share of the evidence, what drew it and the probability."""
     share = f"{region.evidence * 100:.0f} %" if region.evidence >= 0.01 else "under 1 %"
     warning = "" if region.has_evidence else "NO EVIDENCE UNDER IT: "
-    told = [
+    return (
         f"{warning}{region.label}: {share} of the evidence, {_DRAWN[region.drawn_by]}, probability {region.score:.2f}"
-    ]
+    )
+
+
+def _sentence(region: ExplainedRegion, verdict: ExplainedVerdict) -> str:
+    told = [region_sentence(region)]
     if verdict.doubt:
         reason = "the image is unlike what the model was trained on" if verdict.is_unlike else "the model is not sure"
         told.append(f"left to you, as {reason}: {_figures(verdict.doubt)}")

@@ -85,7 +85,7 @@ def outline(region: Mapping[str, Any]) -> NDArray[np.float64]:
     if geometry_kind(region) == "polygon":
         try:
             points = np.asarray(value.get("points"), dtype=np.float64)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ShapeError("the polygon's points are not pairs of numbers") from error
         if points.ndim != 2 or points.shape[0] < 3 or points.shape[1] != 2 or not (np.abs(points) <= _FARTHEST).all():
             raise ShapeError("the polygon has not at least 3 points of 2 numbers each")
@@ -173,7 +173,7 @@ def _turn(angle: float) -> tuple[float, float]:
 
 def _angle(value: Mapping[str, Any]) -> float:
     angle = value.get("rotation") or 0.0
-    if isinstance(angle, bool) or not isinstance(angle, int | float) or not math.isfinite(angle):
+    if isinstance(angle, bool) or not isinstance(angle, int | float) or not abs(angle) <= _FARTHEST:
         raise ShapeError(f"the region is turned by {angle!r}, which is no number of degrees")
     return float(angle)
 

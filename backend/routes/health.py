@@ -8,6 +8,8 @@ import anyio.to_thread
 from fastapi import APIRouter, Request, Response, status
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from backend.desk import Desk
 
 router = APIRouter(tags=["health"])
@@ -23,12 +25,17 @@ async def livez() -> dict[str, str]:
 async def readyz(request: Request, response: Response) -> dict[str, Any]:
     """Model loaded, database reachable, migrated and guarded: 200, else 503 with what is missing.
 
-    "degraded", with 200, where it works but another model version answers than the one that was activated.
+    "degraded", with 200, where it works but another model version answers than the one that was activated. The reasons,
+    which name files and hosts, are told to callers with credentials only.
     """
     desk: Desk = request.app.state.desk
     problems = await anyio.to_thread.run_sync(desk.problems)
     if problems:
         response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
-        return {"status": "not ready", "problems": list(problems)}
+        return _told(request, "not ready", problems)
     warnings = await anyio.to_thread.run_sync(desk.warnings)
-    return {"status": "degraded", "problems": list(warnings)} if warnings else {"status": "ready"}
+    return _told(request, "degraded", warnings) if warnings else {"status": "ready"}
+
+
+def _told(request: Request, state: str, problems: Sequence[str]) -> dict[str, Any]:
+    return {"status": state, "problems": list(problems)} if request.state.is_known else {"status": state}

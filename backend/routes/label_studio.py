@@ -9,7 +9,7 @@ import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Request, status
 
-from backend.label_studio.payloads import PredictRequest, SetupRequest
+from backend.label_studio.payloads import ANNOTATION_ACTIONS, PredictRequest, SetupRequest
 
 if TYPE_CHECKING:
     from backend.desk import Desk
@@ -20,6 +20,26 @@ router = APIRouter(tags=["label studio"])
 # Label Studio gives up on a webhook after one second. Its threads are its own, so that a burst of long predictions
 # cannot keep a webhook from being written down.
 _WEBHOOK_THREADS = 4
+
+# For the description alone: an event is written down as it comes, and read when it is worked off.
+_EVENT = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["action"],
+                "properties": {
+                    "action": {"type": "string", "examples": list(ANNOTATION_ACTIONS)},
+                    "annotation": {"type": ["object", "array"]},
+                    "annotations": {"type": "array", "items": {"type": "object"}},
+                    "project": {"type": "object"},
+                    "task": {"type": ["object", "array"]},
+                },
+            }
+        }
+    },
+}
 
 
 def _desk(request: Request) -> Desk:
@@ -48,22 +68,26 @@ async def setup(request: Request, body: SetupRequest) -> dict[str, str]:
 
 @router.post("/predict")
 def predict(request: Request, body: PredictRequest) -> dict[str, Any]:
-    """One answer a task, in the order of the tasks; stateless, for all it needs comes with the request."""
+    """One answer a task, in the order of the tasks; stateless, for all it needs comes with the request.
+
+    With a smart tool's context it is the answer to a question, and nothing of it is recorded.
+    """
     from backend.ml_backend import InspectionBackend  # noqa: PLC0415 - brings redis and rq in
 
     desk = _desk(request)
     model = InspectionBackend(desk, label_config=body.label_config, project=body.project_id)
-    return {"results": model.predict(body.tasks)}
+    return {"results": model.predict(body.tasks, context=body.params.context)}
 
 
-@router.api_route("/versions", methods=["GET", "POST"])
+@router.get("/versions")
+@router.post("/versions")
 async def versions(request: Request) -> dict[str, list[str]]:
     """The versions that this backend can answer with."""
     models = await anyio.to_thread.run_sync(_desk(request).models.versions)
     return {"versions": [model.model_version for model in models]}
 
 
-@router.post("/webhook", status_code=status.HTTP_202_ACCEPTED)
+@router.post("/webhook", status_code=status.HTTP_202_ACCEPTED, openapi_extra={"requestBody": _EVENT})
 async def webhook(request: Request) -> dict[str, str]:
     """Write the event down durably, as it came, answer, and work it off later."""
     body = await request.body()

@@ -1,7 +1,8 @@
-"""Fixtures of all tests that may learn a region head."""
+"""Fixtures of all tests here: quick lessons of region heads, and logging as each test found it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -13,3 +14,14 @@ def short_lessons() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("inspection_models.region_head.STEPS", 120)
         yield
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Commands that are run in this process log to the error stream of their test, which is closed after it."""
+    root = logging.getLogger()
+    level, before = root.level, [one for one in root.handlers if type(one) is logging.StreamHandler]
+    yield
+    root.setLevel(level)
+    for handler in [one for one in root.handlers if type(one) is logging.StreamHandler and one not in before]:
+        root.removeHandler(handler)

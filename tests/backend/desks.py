@@ -29,8 +29,12 @@ CONFIG = """<View>
 <Image name="img" value="$image"/></View>"""
 
 
-def write_model(directory: Path, *, seed: int = 0, favourite: str = "crack", **fields: Any) -> Path:
+def write_model(
+    directory: Path, *, seed: int = 0, favourite: str = "crack", certainty: float = 2.0, **fields: Any
+) -> Path:
     """A model directory whose random network always prefers one class, so that tests know what it will say.
+
+    `certainty` is by how many logits it does, before squeezing.
 
     Further fields are those of its card, such as thresholds.
     """
@@ -39,7 +43,7 @@ def write_model(directory: Path, *, seed: int = 0, favourite: str = "crack", **f
     head = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)][-1]
     with torch.no_grad():
         head.bias.zero_()
-        head.bias[CLASSES.index(favourite)] = 2.0
+        head.bias[CLASSES.index(favourite)] = certainty
     classifier = DefectClassifier.assemble(
         network,
         name="tiny",

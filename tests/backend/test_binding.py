@@ -180,3 +180,30 @@ def test_unmapped_classes_never_share_a_choice_and_all_that_fails_is_told(
         assert (name in binding.choices) != any(f"class '{name}' " in reason for reason in binding.unbound)
         if name in {value.strip() for value in values}:
             assert binding.choices[name] == name
+
+
+ASKED = """<View><Image name="img" value="$image"/><RectangleLabels name="ask" toName="img" smart="true" {only}>
+<Label value="crack?" alias="crack"/></RectangleLabels>{others}</View>"""
+
+
+@pytest.mark.parametrize("kind", ["Polygon", "Brush", "Rectangle"])
+def test_a_control_that_only_asks_draws_nothing_and_is_understood(kind: str) -> None:
+    others = f'<{kind}Labels name="where" toName="img"><Label value="crack"/></{kind}Labels>'
+    binding = bind(parse(ASKED.format(only='smartOnly="true"', others=others)), ["good", "crack"], "good")
+    assert binding.regions["crack"].control == "where"
+    assert binding.questions == {"ask"}
+    assert binding.label_classes["ask", "crack"] == ("crack",)
+    assert not binding.unbound
+
+
+def test_a_class_that_only_a_question_has_a_label_for_is_told_of() -> None:
+    others = '<BrushLabels name="where" toName="img"><Label value="stain"/></BrushLabels>'
+    binding = bind(parse(ASKED.format(only='SmartOnly="True"', others=others)), ["stain", "crack"])
+    assert set(binding.regions) == {"stain"}
+    assert any("crack" in sentence and "'where'" in sentence for sentence in binding.unbound)
+
+
+def test_a_smart_control_that_draws_as_well_and_one_that_stands_alone_are_drawn_with() -> None:
+    for only in ("", 'smartOnly="true"'):
+        binding = bind(parse(ASKED.format(only=only, others="")), ["good", "crack"], "good")
+        assert (binding.regions["crack"].control, binding.questions) == ("ask", frozenset())

@@ -30,7 +30,15 @@ def _own_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["frobnicate"], ["explain"], ["train", "--data", "x"], ["demo", "--backend-port", "0"], ["connect"]]
+    "arguments",
+    [
+        ["frobnicate"],
+        ["explain"],
+        ["train", "--data", "x"],
+        ["demo", "--backend-port", "0"],
+        ["connect"],
+        ["connect", "--project", "7", "--blind"],
+    ],
 )
 def test_wrong_use_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == 2
@@ -38,13 +46,14 @@ def test_wrong_use_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "train", "explain", "serve", "worker", "connect", "predict", "failures", "doctor"]
+    "command", ["demo", "train", "explain", "serve", "worker", "connect", "predict", "reconcile", "failures", "doctor"]
 )
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([command, "--help"]) == 0
     assert len(capsys.readouterr().out) > 200
 
 
+@pytest.mark.slow
 def test_explain_writes_record_map_and_figure(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "part.png").write_bytes(desks.png(90, 60))
     out = tmp_path / "out"
@@ -69,6 +78,7 @@ def test_explain_writes_record_map_and_figure(model: Path, tmp_path: Path, capsy
     assert figure.width > 600
 
 
+@pytest.mark.slow
 def test_explain_a_chosen_class_the_same_way_twice(model: Path, tmp_path: Path) -> None:
     (tmp_path / "part.png").write_bytes(desks.png())
     maps = []
@@ -80,6 +90,7 @@ def test_explain_a_chosen_class_the_same_way_twice(model: Path, tmp_path: Path) 
     assert maps[0] == maps[1]
 
 
+@pytest.mark.slow
 def test_a_good_part_is_explained_without_regions(tmp_path: Path) -> None:
     model = desks.write_model(tmp_path / "model", favourite="good")
     (tmp_path / "part.png").write_bytes(desks.png())
@@ -89,6 +100,7 @@ def test_a_good_part_is_explained_without_regions(tmp_path: Path) -> None:
     assert record["regions"] == []
 
 
+@pytest.mark.slow
 def test_one_unreadable_image_does_not_stop_the_others(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -237,6 +249,7 @@ def test_failures_are_shown_and_failed_webhooks_start_over(tmp_path: Path, capsy
     assert told["queue"] == {
         "queued": 1,
         "running": 0,
+        "done": 0,
         "failed": 0,
         "oldest_waiting_since": told["queue"]["oldest_waiting_since"],
     }
@@ -285,6 +298,7 @@ def test_a_network_that_begins_at_random_is_told_of(tmp_path: Path, capsys: pyte
     assert "begins at random" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_models_are_listed_switched_taken_back_and_retired(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -325,6 +339,7 @@ def test_models_are_listed_switched_taken_back_and_retired(
     assert "the desk" in shown
 
 
+@pytest.mark.slow
 def test_doctor_looks_at_the_models_that_are_in_use(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,6 +36,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_it_says_what_is_promised_what_it_costs_and_what_else_could_be(
     model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,6 +84,7 @@ def test_what_cannot_be_is_said_in_one_line(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_a_promise_needs_the_list_of_images_and_nothing_else_does(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

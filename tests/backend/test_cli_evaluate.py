@@ -53,6 +53,7 @@ def measure(model: Path, data: Path, *more: str) -> int:
     return run(["evaluate", str(model), "--data", str(data), "--explanations", *more])
 
 
+@pytest.mark.slow
 def test_the_report_measures_every_image_and_says_what_was_left_out(
     model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,6 +83,7 @@ def test_the_report_measures_every_image_and_says_what_was_left_out(
     }
 
 
+@pytest.mark.slow
 def test_the_tables_show_figures_differences_and_notes(
     model: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,6 +117,7 @@ def test_the_part_for_testing_is_taken_by_itself(model: Path, data: Path, capsys
     assert report["baseline"] is None
 
 
+@pytest.mark.slow
 def test_the_seed_draws_the_images(model: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     drawn = []
     for seed in ("0", "0", "1", "2", "3"):

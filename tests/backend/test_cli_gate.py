@@ -121,6 +121,7 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
+@pytest.mark.slow
 def test_a_blind_candidate_is_refused_with_reasons_figures_and_pictures(
     models: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,6 +155,7 @@ def test_a_blind_candidate_is_refused_with_reasons_figures_and_pictures(
     assert (tmp_path / "report" / "rules.toml").read_text() == default_rules()
 
 
+@pytest.mark.slow
 def test_the_page_stands_alone_and_can_be_read_aloud(models: Path, data: Path, tmp_path: Path) -> None:
     gate(models, data, "--out", "report")
     text = (tmp_path / "report" / "gate.html").read_text()
@@ -244,6 +246,7 @@ def test_images_that_a_model_has_seen_are_left_out_or_stop_the_release(
     assert (unseen["rule"], unseen["outcome"]) == ("data.unseen", "cannot tell")
 
 
+@pytest.mark.slow
 def test_no_name_of_a_class_or_a_file_can_break_out_of_the_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -317,6 +320,7 @@ def test_options_of_a_comparison_need_one(models: Path, data: Path, capsys: pyte
         assert "--against" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_report_is_replaced_only_when_allowed(models: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(LENIENT)
     assert gate(models, data, "--out", "report", "--rules", "mine.toml", candidate="twin") == 0
@@ -347,6 +351,7 @@ def test_what_cannot_be_compared_leaves_no_report(
     assert not (tmp_path / "never").exists()
 
 
+@pytest.mark.slow
 def test_a_model_of_several_classes_an_image_can_follow_one_of_a_single_class(
     models: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -364,6 +369,7 @@ def test_a_model_of_several_classes_an_image_can_follow_one_of_a_single_class(
     assert "one class or several" in Page((tmp_path / "report" / "gate.html").read_text()).text
 
 
+@pytest.mark.slow
 def test_the_products_rules_can_be_printed_to_be_edited(
     models: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

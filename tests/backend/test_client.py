@@ -270,6 +270,37 @@ def test_reading_is_repeated_and_writing_is_not() -> None:
     assert flaky.calls == 1
 
 
+def test_being_asked_to_wait_is_heeded_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("backend.label_studio.connection.time.sleep", slept.append)
+    answers = [httpx.Response(429, headers={"Retry-After": wait}) for wait in ("7", "86400")]
+    assert Desk(Flaky(*answers)).client().whoami() == {"task_count": 1}
+    assert slept == [7.0, 30.0]
+    with pytest.raises(errors.LabelStudioRefusedError, match="429"):
+        Desk(Flaky(*[httpx.Response(429, headers={"Retry-After": "soon"})] * 3)).client().whoami()
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_gone"),
+    [
+        (error(404, "No Annotation matches the given query."), True),
+        (httpx.Response(404, text="<html>no such page</html>"), False),
+        (httpx.Response(404, json={"detail": "Not Found"}), False),
+        (httpx.Response(404, json=["Not Found"]), False),
+    ],
+)
+def test_only_label_studio_itself_can_say_that_something_is_gone(answer: httpx.Response, is_gone: bool) -> None:
+    client = Desk(lambda request: answer).client()
+    for find in (client.find_annotation, client.find_project):
+        if is_gone:
+            assert find(5) is None
+        else:
+            with pytest.raises(errors.LabelStudioRefusedError):
+                find(5)
+    found = Desk(lambda request: httpx.Response(200, json={"id": 5})).client()
+    assert found.find_annotation(5) == found.find_project(5) == {"id": 5}
+
+
 def test_an_upload_is_repeated_only_where_it_was_not_taken() -> None:
     flaky = Flaky(httpx.ConnectError("refused"), error(500, "database is locked"))
     assert Desk(flaky).client().import_files(1, [("a.png", b"x")]) == 1
@@ -310,33 +341,57 @@ def test_files_that_became_no_tasks_are_told() -> None:
 
 
 class TaskList:
-    """`/api/tasks/` page by page; a page beyond the last is 404, as with Label Studio."""
+    """`/api/tasks/` as Label Studio gives it: no more than a hundred at once, of those beyond a number."""
 
     def __init__(self, count: int) -> None:
-        self.tasks = [{"id": number} for number in range(count)]
+        self.tasks = [{"id": number} for number in range(1, count + 1)]
         self.queries: list[Any] = []
+        self.sizes: list[int] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         params = request.url.params
         assert (params["project"], params["fields"]) == ("5", "all")
-        self.queries.append(json.loads(params["query"]))
-        size, page = int(params["page_size"]), int(params["page"])
-        found = self.tasks[(page - 1) * size : page * size]
-        if not found and page > 1:
-            return error(404, "Invalid page.")
-        return httpx.Response(200, json={"total": len(self.tasks), "tasks": found})
+        query = json.loads(params["query"])
+        self.queries.append(query)
+        self.sizes.append(int(params["page_size"]))
+        beyond = next(one["value"] for one in query["filters"]["items"] if one["filter"] == "filter:tasks:id")
+        assert query["ordering"] == ["tasks:id"]
+        found = [task for task in self.tasks if task["id"] > beyond]
+        return httpx.Response(200, json={"total": len(found), "tasks": found[: min(self.sizes[-1], 100)]})
 
 
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 200, 250])
 def test_all_tasks_of_all_pages(count: int) -> None:
-    assert [task["id"] for task in Desk(TaskList(count)).client().tasks(5)] == list(range(count))
+    assert [task["id"] for task in Desk(TaskList(count)).client().tasks(5)] == list(range(1, count + 1))
+
+
+def test_a_task_deleted_between_two_pages_hides_no_other() -> None:
+    tasks = TaskList(250)
+    listing = Desk(tasks).client().tasks(5)
+    seen = [next(listing)["id"]]
+    del tasks.tasks[:3]
+    seen += [task["id"] for task in listing]
+    assert seen == list(range(1, 251))
+
+
+def test_a_listing_that_takes_too_long_is_asked_for_less() -> None:
+    tasks = TaskList(30)
+
+    def slow(request: httpx.Request) -> httpx.Response:
+        if int(request.url.params["page_size"]) > 12:
+            tasks.sizes.append(int(request.url.params["page_size"]))
+            raise httpx.ReadTimeout("slow")
+        return tasks(request)
+
+    assert [task["id"] for task in Desk(slow).client().tasks(5)] == list(range(1, 31))
+    assert tasks.sizes == [100, 50, 25, 12, 12, 12], "each size is tried once"
 
 
 def test_tasks_changed_since() -> None:
     tasks = TaskList(1)
     moment = datetime(2026, 11, 22, 12, 0, tzinfo=timezone(timedelta(hours=2)))
     list(Desk(tasks).client().tasks(5, updated_after=moment))
-    (item,) = tasks.queries[0]["filters"]["items"]
+    _, item = tasks.queries[0]["filters"]["items"]
     assert item["value"] == "2026-11-22T10:00:00.000000Z"
     assert (item["filter"], item["operator"]) == ("filter:tasks:updated_at", "greater")
 
@@ -362,12 +417,12 @@ def test_connecting_sends_what_label_studio_needs() -> None:
         return httpx.Response(200, json=[{"id": 1}] if request.method == "GET" else {"id": 1})
 
     client = Desk(answer).client()
-    client.add_ml_backend(1, "http://backend:9090", "Inspection", user="u", password="p")
+    client.add_ml_backend(1, "http://backend:9090", "Inspection", user="u", password="p", is_interactive=True)
     assert bodies["POST /api/ml/"] == {
         "project": 1,
         "url": "http://backend:9090",
         "title": "Inspection",
-        "is_interactive": False,
+        "is_interactive": True,
         "auth_method": "BASIC_AUTH",
         "basic_auth_user": "u",
         "basic_auth_pass": "p",
@@ -381,6 +436,8 @@ def test_connecting_sends_what_label_studio_needs() -> None:
     }
     assert bodies["POST /api/webhooks/"]["send_for_all_actions"] is False
     client.retrieve_predictions(1, [4, 5])
+    with pytest.raises(ValueError, match="all tasks"):
+        client.retrieve_predictions(1, [])
     assert bodies["POST /api/dm/actions/"] == {"selectedItems": {"all": False, "included": [4, 5]}, "project": 1}
     client.create_annotation(4, [{"id": "a"}], lead_time=2.5)
     assert bodies["POST /api/tasks/4/annotations/"] == {"result": [{"id": "a"}], "lead_time": 2.5}

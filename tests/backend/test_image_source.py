@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import gzip
 import hashlib
 import socket
 import threading
@@ -237,6 +239,33 @@ def test_a_name_is_connected_to_the_very_address_that_was_judged(
         "http://10.0.0.8/a.png",
         "http://desk.example/a.png",
         "http://exa mple/\x00",
+        "http://0.0.0.0/a.png",
+        "http://0177.0.0.1/a.png",
+        "http://127.1/a.png",
+        "http://127.0.0.1./a.png",
+        "http://[::]/a.png",
+        "http://[::ffff:a9fe:a9fe]/a.png",
+        "http://[fe80::1%25eth0]/a.png",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://metadata.google.internal/computeMetadata/v1/",
+        "http://localhost/a.png",
+        "http://desk.example@10.0.0.8/a.png",
+        "FiLe:///etc/passwd",
+        "GOPHER://127.0.0.1/",
+        "file:/etc/passwd",
+        "/etc/passwd",
+        "\\\\host\\share\\a.png",
+        "/data/%252e%252e/api/users/",
+        "/data/%25252525252e%25252525252e/api/",
+        "/data/upload/..\\..\\api/users/",
+        "/data/upload/%5c..%5c..%5capi/users/",
+        "/data/upload/a.png%00.txt",
+        "/data/upload/a%2500.png",
+        "/data/local-files/?d=../../etc/passwd",
+        "/data/local-files/?d=%2e%2e%2f%2e%2e%2fetc/passwd",
+        "/data/local-files/?d=%252e%252e/etc/passwd",
+        "/data/local-files/?d=a%00b",
+        "/data/upload/\ud800.png",
         "https://" + "a" * 9000,
     ],
 )
@@ -258,6 +287,70 @@ def test_an_endless_redirect_ends(studio: Server) -> None:
     with pytest.raises(ImageAddressError, match="more than 5 times"):
         source(studio).fetch("/data/a")
     assert len(studio.seen) == 6
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "gopher://127.0.0.1/", "//169.254.169.254/", "http://[::1]/"])
+def test_a_redirect_into_the_inside_is_not_followed(studio: Server, other: Server, target: str) -> None:
+    for server in (studio, other):
+        server.pages["/data/a"] = reply(302, Location=target)
+    with pytest.raises(ImageAddressError):
+        source(studio).fetch("/data/a")
+    with pytest.raises(ImageAddressError):
+        source(studio, "127.0.0.1").fetch(f"{other.url}/data/a")
+    assert (len(studio.seen), len(other.seen)) == (1, 1)
+
+
+def test_a_name_that_later_leads_elsewhere_is_judged_at_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([PUBLIC, "127.0.0.1"])
+
+    def look_up(name: str, port: int, **_: Any) -> list[Any]:
+        return [(0, 0, 0, "", (next(answers), port))]
+
+    monkeypatch.setattr("backend.label_studio.hosts.socket.getaddrinfo", look_up)
+    hosts = AllowedHosts(["camera.plant"])
+    assert hosts.resolve(httpx.URL("http://camera.plant/")) == PUBLIC
+    with pytest.raises(HostRefusedError, match="private network"):
+        hosts.resolve(httpx.URL("http://camera.plant/"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "gzip, gzip, gzip", "X-GZIP"])
+@pytest.mark.parametrize("status", [200, 401])
+def test_what_comes_packed_is_never_unpacked(
+    studio: Server, monkeypatch: pytest.MonkeyPatch, coding: str, status: int
+) -> None:
+    def unpack(*_: Any) -> None:
+        raise AssertionError("it was unpacked")
+
+    monkeypatch.setattr("httpx._decoders.GZipDecoder.decode", unpack)
+    packed = gzip.compress(gzip.compress(gzip.compress(bytes(50_000_000))))
+    studio.pages["/data/a"] = reply(status, packed, Content_Encoding=coding)
+    with pytest.raises(ImageUnavailableError if status == 200 else ImageUnauthorisedError) as caught:
+        source(studio).fetch("/data/a")
+    if status == 200:
+        assert "comes compressed" in str(caught.value) and not caught.value.retryable
+
+
+def test_codings_that_change_nothing_are_read(studio: Server) -> None:
+    for coding in ("identity", "aws-chunked"):
+        studio.pages["/data/a"] = reply(200, PICTURE, Content_Encoding=coding)
+        assert source(studio).fetch("/data/a").data == PICTURE
+
+
+def test_names_that_only_look_like_ways_out_are_read(studio: Server) -> None:
+    for name in ("50%25 grey.png", "a..b.png", "...png"):
+        studio.pages[f"/data/upload/{name.replace(' ', '%20')}"] = reply(200, PICTURE)
+        assert source(studio).fetch(f"/data/upload/{name}").data == PICTURE
+
+
+@pytest.mark.parametrize("header", ["Content-Length", "X-Long"])
+def test_headers_of_enormous_length_are_no_picture(studio: Server, header: str) -> None:
+    def page(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(b"HTTP/1.0 200 OK\r\n" + header.encode() + b": " + b"9" * 300_000 + b"\r\n\r\nabc")
+
+    studio.pages["/data/a"] = page
+    with pytest.raises(ImageSourceError):
+        source(studio).fetch("/data/a")
 
 
 def test_too_many_bytes_are_not_read(studio: Server) -> None:
@@ -321,6 +414,34 @@ def test_a_dripping_server_is_given_up(studio: Server) -> None:
     with pytest.raises(ImageTimeoutError, match=r"within 0\.2 s") as caught:
         source(studio, total_seconds=0.2).fetch("/data/a")
     let_go.set()
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize("what", ["headers", "refusal", "an unannounced end"])
+def test_what_drips_is_given_up_whatever_it_is(studio: Server, what: str) -> None:
+    """None of it would end within the time; in the end each server says something else than that."""
+    given_up = threading.Event()
+
+    def drip(request: BaseHTTPRequestHandler) -> None:
+        wire = request.wfile
+        started = {
+            "headers": b"HTTP/1.1 404 Not Found\r\n",
+            "refusal": b"HTTP/1.1 403 Forbidden\r\nContent-Length: 4000\r\n\r\n",
+            "an unannounced end": b"HTTP/1.0 200 OK\r\n\r\nhalf a picture",
+        }
+        drops = {"headers": b"X-More: 1\r\n", "refusal": b"x" * 20, "an unannounced end": b""}
+        with contextlib.suppress(OSError):
+            wire.write(started[what])
+            for _ in range(200):
+                if given_up.wait(0.02):
+                    return
+                wire.write(drops[what])
+            wire.write(b"Content-Length: 0\r\n\r\n" if what == "headers" else b"")
+
+    studio.pages["/data/a"] = drip
+    with pytest.raises(ImageTimeoutError, match=r"within 0\.2 s") as caught:
+        source(studio, total_seconds=0.2).fetch("/data/a")
+    given_up.set()
     assert caught.value.retryable
 
 
@@ -403,6 +524,7 @@ def test_what_is_secret_is_cut_from_an_address() -> None:
     assert redacted("/data/upload/1/a.png?x=1") == "/data/upload/1/a.png"
     assert redacted("s3://bucket/key?versionId=3") == "s3://bucket/key"
     assert redacted("https://host/a@b?c") == "https://host/a@b"
+    assert redacted("/a\n/b\ud800.png") == r"/a\n/b\ud800.png"
 
 
 PUBLIC = "93.184.215.14"
@@ -434,6 +556,14 @@ def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
         (["host.example"], "https://host.example/", ["::ffff:10.0.0.1"], "private network"),
         (["host.example"], "https://host.example/", ["0.0.0.0"], "private network"),
         (["host.example"], "https://host.example/", ["224.0.0.1"], "private network"),
+        (["host.example"], "https://host.example/", ["169.254.169.254"], "private network"),
+        (["host.example"], "https://host.example/", ["100.64.0.1"], "private network"),
+        (["host.example"], "https://host.example/", ["::127.0.0.1"], "private network"),
+        (["host.example"], "https://host.example/", ["64:ff9b::a9fe:a9fe"], "private network"),
+        (["host.example"], "https://host.example/", ["2002:7f00:1::"], "private network"),
+        (["host.example"], "https://host.example/", ["fec0::1"], "private network"),
+        (["host.example", "64:ff9b::/96"], "https://host.example/", ["64:ff9b::5db8:d70e"], None),
+        (["host.example"], "https://host.example/", ["2606:2800:21f:cb07::1"], None),
         (["host.example"], "https://host.example/", [], "not known"),
         (["fd00::/8"], "http://[fd00::1]/", [], None),
         (["10.1.2.3"], "http://10.1.2.3/", [], None),

@@ -83,6 +83,11 @@ def test_reads_the_captured_configuration(payloads: Path) -> None:
         ("<View><Image value='$i'/></View>", "has no name"),
         ("<View><Image name='i' value='fixed.png'/></View>", "only one variable"),
         (
+            "<View><Image name='i' value='$i'/><Image name='j' value='a/$i'/>"
+            "<Choices name='c' toName='j'><Choice value='a'/></Choices></View>",
+            "only one variable",
+        ),
+        (
             "<View><Image name='i' value='$i'/><Choices name='c' toName='j'><Choice value='a'/></Choices></View>",
             "toName",
         ),
@@ -98,6 +103,7 @@ def test_refuses_what_it_cannot_answer(text: str, said: str) -> None:
         parse(text)
 
 
+@pytest.mark.slow
 def test_reads_a_configuration_of_very_many_names() -> None:
     tags = "".join(f'<A name="{number}"/>' for number in range(20_000))
     form = "<View><Image name='i' value='$i'/><Choices name='c' toName='i'><Choice value='a'/></Choices>{}</View>"

@@ -71,6 +71,7 @@ def half_supported(drawn: DefectClassifier, photograph: bytes) -> DefectClassifi
     return drawn.with_settings(regions=regions)
 
 
+@pytest.mark.slow
 def test_the_pipeline_shows_what_the_head_draws_and_says_where_the_map_does_not_agree(
     half_supported: DefectClassifier, photograph: bytes
 ) -> None:
@@ -86,12 +87,14 @@ def test_the_pipeline_shows_what_the_head_draws_and_says_where_the_map_does_not_
     assert (found & truth).sum() / (found | truth).sum() > 0.6
 
 
+@pytest.mark.slow
 def test_regions_of_another_method_are_not_the_heads(drawn: DefectClassifier, photograph: bytes) -> None:
     [shown] = DecisionPipeline(drawn).explain(photograph, classes=["crack"], method="quorum").explanations
     assert shown.regions
     assert "learned" not in {region.drawn_by for region in shown.regions}
 
 
+@pytest.mark.slow
 def test_the_record_keeps_who_drew_and_label_studio_is_told(
     half_supported: DefectClassifier, photograph: bytes, database: Database
 ) -> None:
@@ -121,6 +124,7 @@ def test_the_record_keeps_who_drew_and_label_studio_is_told(
     assert unsupported[0].startswith("NO EVIDENCE UNDER IT: crack: ") and "drawn from learned masks" in unsupported[0]
 
 
+@pytest.mark.slow
 def test_a_saved_model_draws_the_same_to_the_bit(
     half_supported: DefectClassifier, photograph: bytes, tmp_path: Path
 ) -> None:

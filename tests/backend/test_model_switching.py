@@ -26,6 +26,7 @@ from db.errors import DatabaseError, DatabaseUnreachableError, ModelSwitchError
 from inspection_models.classifier import DefectClassifier
 from inspection_models.model_card import CARD_FILE, WEIGHTS_FILE, ModelError, read_card
 from tests.backend import desks
+from tests.conftest import DATABASES
 
 AUTH = ("inspection", desks.PASSWORD)
 NARROW = desks.CONFIG.replace('<Choice value="Stain"/>', "").replace('<Label value="Stain"/>', "")
@@ -120,7 +121,8 @@ def activate(switching: ModelSwitching, model: Path | str, project: int | None =
     return switching.activate(str(model), project, actor="ada", note=None).event is not None
 
 
-@pytest.mark.parametrize("desk", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.slow
+@pytest.mark.parametrize("desk", DATABASES, indirect=True)
 def test_one_project_is_switched_and_switched_back_while_the_others_stay(
     client: TestClient, desk: Desk, switching: ModelSwitching, models: dict[str, Path], studio: Studio
 ) -> None:
@@ -143,6 +145,7 @@ def test_one_project_is_switched_and_switched_back_while_the_others_stay(
     assert (announced(client, 1), said(client, 1)) == (version(models["crack"]), "crack")
 
 
+@pytest.mark.slow
 def test_each_prediction_records_the_version_that_made_it(
     client: TestClient, desk: Desk, switching: ModelSwitching, models: dict[str, Path]
 ) -> None:
@@ -163,6 +166,7 @@ def test_each_prediction_records_the_version_that_made_it(
         assert decision.model_fingerprint == read_card(model / CARD_FILE).fingerprint
 
 
+@pytest.mark.slow
 def test_the_former_version_answers_while_the_new_one_is_loaded(
     client: TestClient, switching: ModelSwitching, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +187,7 @@ def test_the_former_version_answers_while_the_new_one_is_loaded(
     assert said(client) == "stain"
 
 
+@pytest.mark.slow
 def test_requests_under_way_meet_no_half_loaded_model(
     client: TestClient, switching: ModelSwitching, models: dict[str, Path]
 ) -> None:
@@ -208,6 +213,7 @@ def test_requests_under_way_meet_no_half_loaded_model(
     assert answer(client)["model_version"] == version(models["stain"])
 
 
+@pytest.mark.slow
 def test_the_desk_and_all_that_follow_it_are_switched(
     client: TestClient, desk: Desk, switching: ModelSwitching, models: dict[str, Path], studio: Studio
 ) -> None:
@@ -223,6 +229,7 @@ def test_the_desk_and_all_that_follow_it_are_switched(
     wait_for(lambda: said(client, 1) == "crack")
 
 
+@pytest.mark.slow
 def test_more_models_than_are_kept_answer_all_the_same(
     client: TestClient, desk: Desk, switching: ModelSwitching, models: dict[str, Path], tmp_path: Path, studio: Studio
 ) -> None:
@@ -239,6 +246,7 @@ def test_more_models_than_are_kept_answer_all_the_same(
     assert {name: id(model) for name, model in loaded[0].items()} == {n: id(model) for n, model in loaded[1].items()}
 
 
+@pytest.mark.slow
 def test_which_versions_there_are_is_told_without_loading_them(
     client: TestClient, desk: Desk, switching: ModelSwitching, models: dict[str, Path], tmp_path: Path, studio: Studio
 ) -> None:
@@ -256,6 +264,7 @@ def test_which_versions_there_are_is_told_without_loading_them(
     assert (set(desk.models._pool._loaded), desk.models._pool._loading) == (before, set())
 
 
+@pytest.mark.slow
 def test_a_model_outlives_the_directory_it_came_from(
     client: TestClient, switching: ModelSwitching, models: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -270,6 +279,7 @@ def test_a_model_outlives_the_directory_it_came_from(
     assert not activate(switching, f"tiny {fingerprint[:12]}", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["gone", "damaged"])
 def test_a_model_that_vanished_leaves_the_former_one_answering_and_is_told_of(
     client: TestClient, desk: Desk, switching: ModelSwitching, models: dict[str, Path], tmp_path: Path, harm: str
@@ -285,7 +295,8 @@ def test_a_model_that_vanished_leaves_the_former_one_answering_and_is_told_of(
         (kept / WEIGHTS_FILE).write_bytes((kept / WEIGHTS_FILE).read_bytes()[:-1])
     assert said(client) == "crack"
     wait_for(lambda: client.get("/readyz").json()["status"] == "degraded")
-    response = client.get("/readyz")
+    assert client.get("/readyz").json() == {"status": "degraded"}
+    response = client.get("/readyz", auth=AUTH)
     assert response.status_code == 200
     [problem] = response.json()["problems"]
     assert problem.startswith(f"{version(models['crack'])} answers for project 1")
@@ -339,6 +350,7 @@ def test_without_any_model_the_desk_says_what_to_do(
     assert any("inspection models activate" in problem for problem in other.problems())
 
 
+@pytest.mark.slow
 def test_a_configuration_that_cannot_say_the_classes_refuses_the_switch(
     client: TestClient, desk: Desk, switching: ModelSwitching, models: dict[str, Path], studio: Studio
 ) -> None:
@@ -374,6 +386,7 @@ def test_a_label_studio_that_goes_away_after_the_switch_is_told_of(
     assert version_in_use(desk.settings, desk.database, 1) == switch.model
 
 
+@pytest.mark.slow
 def test_a_retired_version_is_out_of_use(
     client: TestClient, desk: Desk, switching: ModelSwitching, models: dict[str, Path]
 ) -> None:
@@ -395,6 +408,7 @@ def test_a_retired_version_is_out_of_use(
     assert activate(switching, models["crack"], 1)
 
 
+@pytest.mark.slow
 def test_taking_back_to_a_retired_model_is_refused_and_the_desk_answers_on(
     client: TestClient, desk: Desk, switching: ModelSwitching, models: dict[str, Path]
 ) -> None:
@@ -406,6 +420,7 @@ def test_taking_back_to_a_retired_model_is_refused_and_the_desk_answers_on(
     assert said(client) == "stain"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
 def test_a_project_is_not_given_back_to_a_retired_model_of_the_desk(
     client: TestClient, desk: Desk, switching: ModelSwitching, models: dict[str, Path], studio: Studio, when: str
@@ -435,6 +450,7 @@ def test_a_project_is_not_given_back_to_a_retired_model_of_the_desk(
     assert said(client) == "stain"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("desk", ["postgresql"], indirect=True)
 def test_the_desk_cannot_be_given_back_to_a_model_while_that_is_being_retired(
     client: TestClient, desk: Desk, switching: ModelSwitching, models: dict[str, Path]
@@ -464,6 +480,7 @@ def test_the_desk_cannot_be_given_back_to_a_model_while_that_is_being_retired(
     assert said(client) == "crack"
 
 
+@pytest.mark.slow
 def test_a_directory_overwritten_while_it_is_read_answers_under_no_other_name(
     desk: Desk, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -501,6 +518,7 @@ def test_a_model_that_fails_while_the_database_is_away_ends_no_thread(
     desk.close()
 
 
+@pytest.mark.slow
 def test_a_name_that_is_no_version_lists_what_there_is(
     client: TestClient, switching: ModelSwitching, models: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -514,6 +532,7 @@ def test_a_name_that_is_no_version_lists_what_there_is(
         switching.take_back(1, actor="ada", note=None)
 
 
+@pytest.mark.slow
 def test_taking_back_to_a_model_that_is_gone_is_refused(
     desk: Desk, switching: ModelSwitching, models: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -527,6 +546,7 @@ def test_taking_back_to_a_model_that_is_gone_is_refused(
     assert version_in_use(desk.settings, desk.database, 1).model_version == version(models["stain"])
 
 
+@pytest.mark.slow
 def test_a_lost_database_stops_answers_and_switches_but_not_the_desk(
     client: TestClient, desk: Desk, switching: ModelSwitching, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

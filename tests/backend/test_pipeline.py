@@ -28,6 +28,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> DecisionPipeline:
     return DecisionPipeline(DefectClassifier.load(desks.write_model(tmp_path_factory.mktemp("m") / "tiny")))
 
 
+@pytest.mark.slow
 def test_the_predicted_defect_comes_first_then_probable_ones_never_good(pipeline: DecisionPipeline) -> None:
     explained = pipeline.explain(desks.png())
     labels = [one.label for one in explained.explanations]
@@ -38,6 +39,7 @@ def test_the_predicted_defect_comes_first_then_probable_ones_never_good(pipeline
     assert set(explained.timings_ms) == {"decode", "classify", "attribute", "regions"}
 
 
+@pytest.mark.slow
 def test_of_a_part_left_to_a_person_the_likeliest_defect_is_explained(tmp_path: Path) -> None:
     classifier = DefectClassifier.load(desks.write_model(tmp_path / "good", favourite="good"))
     sure = DecisionPipeline(classifier).explain(desks.png())
@@ -48,6 +50,7 @@ def test_of_a_part_left_to_a_person_the_likeliest_defect_is_explained(tmp_path: 
     assert doubtful.explanations[0].label == max(("crack", "stain"), key=lambda name: scores[name])
 
 
+@pytest.mark.slow
 def test_every_decided_class_is_explained_the_most_probable_first(pipeline: DecisionPipeline) -> None:
     # Below the probability from which a class is explained that was not decided.
     lines = Thresholds(decision=0.001, classes={"stain": 0.001, "crack": 0.001})
@@ -57,6 +60,7 @@ def test_every_decided_class_is_explained_the_most_probable_first(pipeline: Deci
     assert [one.label for one in explained.explanations] == ["crack", "stain"]
 
 
+@pytest.mark.slow
 def test_classes_are_explained_together_and_each_as_if_alone(pipeline: DecisionPipeline) -> None:
     both = pipeline.explain(desks.png(), classes=["crack", "stain"])
     assert [one.label for one in both.explanations] == ["crack", "stain"]
@@ -81,6 +85,7 @@ def test_an_unknown_class_is_refused_before_work(pipeline: DecisionPipeline) -> 
         pipeline.explain(b"no image at all")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_regions_are_in_the_image_as_it_is_shown(pipeline: DecisionPipeline, orientation: int) -> None:
     upright = pipeline.explain(turned(1))
@@ -111,6 +116,7 @@ def turned(orientation: int) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "gate", "levels"), [("sise", "soft", 4), ("quorum", "product", 5)])
 def test_a_decision_is_recorded_once_and_its_maps_render_again_to_the_bit(
     pipeline: DecisionPipeline, own_database: Database, method: str, gate: Gate, levels: int
@@ -139,6 +145,7 @@ def test_a_decision_is_recorded_once_and_its_maps_render_again_to_the_bit(
     assert np.allclose(probabilities, [first.scores[name] for name in desks.CLASSES], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_another_model_decides_anew(pipeline: DecisionPipeline, own_database: Database, tmp_path: Path) -> None:
     first = Decider(pipeline, own_database).decide(desks.png())
     other = DecisionPipeline(DefectClassifier.load(desks.write_model(tmp_path / "other", seed=1)))

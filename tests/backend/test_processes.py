@@ -120,6 +120,7 @@ def test_stop_ends_the_whole_group_even_if_it_ignores_the_polite_signal(tmp_path
     child.stop()
 
 
+@pytest.mark.slow
 def test_stop_reaches_what_a_dead_leader_left_behind(tmp_path: Path) -> None:
     code = (
         "import subprocess, sys\n"

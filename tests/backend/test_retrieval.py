@@ -1,4 +1,4 @@
-"""Bulk prediction through a Label Studio that reports success whatever happened."""
+"""Waiting for the version that a desk answers a project with."""
 
 from __future__ import annotations
 
@@ -6,75 +6,7 @@ from typing import Any
 
 import pytest
 
-from backend.retrieval import RetrievalError, await_version, retrieve
-
-
-class ForgetfulLabelStudio:
-    """Stores no answer for a chunk that holds a slow task, and never one for a broken task; always says all is well."""
-
-    def __init__(self, tasks: int, *, slow: set[int] = frozenset(), broken: set[int] = frozenset()) -> None:
-        self.stored: dict[int, str] = {}
-        self.asked: list[list[int]] = []
-        self.shown: str | None = None
-        self._numbers = range(1, tasks + 1)
-        self._slow, self._broken = set(slow), broken
-
-    def tasks(self, _: int) -> list[dict[str, Any]]:
-        return [
-            {"id": n, "predictions": [{"model_version": self.stored[n]}] if n in self.stored else []}
-            for n in self._numbers
-        ]
-
-    def retrieve_predictions(self, _: int, numbers: list[int]) -> dict[str, Any]:
-        self.asked.append(list(numbers))
-        if not (self._slow & set(numbers) and len(numbers) > 1):
-            self.stored |= {n: "v1" for n in numbers if n not in self._broken}
-        return {"response_code": 200}
-
-    def predictions(self, _: int) -> list[dict[str, Any]]:
-        return [{"task": n, "model_version": version} for n, version in self.stored.items()]
-
-    def update_project(self, _: int, *, model_version: str) -> None:
-        assert model_version in self.stored.values(), "Label Studio refuses a version it has no predictions of"
-        self.shown = model_version
-
-
-def test_every_task_is_asked_for_in_chunks_and_the_version_is_shown() -> None:
-    studio, heard = ForgetfulLabelStudio(10), []
-    done = retrieve(studio, 1, "v1", progress=lambda n, total: heard.append((n, total)), chunk=4)
-    assert (done.tasks, done.already, done.predicted, done.unanswered) == (10, 0, 10, ())
-    assert [len(part) for part in studio.asked] == [4, 4, 2]
-    assert heard == [(4, 10), (8, 10), (10, 10)]
-    assert studio.shown == "v1"
-
-
-def test_a_chunk_lost_to_a_time_out_is_asked_for_again_one_by_one() -> None:
-    studio = ForgetfulLabelStudio(6, slow={2})
-    done = retrieve(studio, 1, "v1", chunk=3)
-    assert done.predicted == 6
-    assert studio.asked == [[1, 2, 3], [4, 5, 6], [1], [2], [3]]
-
-
-def test_what_stays_unanswered_is_named_and_a_second_run_goes_on_there() -> None:
-    studio = ForgetfulLabelStudio(3, broken={3})
-    assert retrieve(studio, 1, "v1").unanswered == (3,)
-    studio.asked.clear()
-    again = retrieve(studio, 1, "v1")
-    assert (again.already, again.predicted, again.unanswered) == (2, 0, (3,))
-    assert studio.asked == [[3], [3]]
-
-
-def test_predictions_of_another_model_do_not_count() -> None:
-    studio = ForgetfulLabelStudio(2)
-    studio.stored = {1: "v0"}
-    done = retrieve(studio, 1, "v1")
-    assert (done.already, done.predicted) == (0, 2)
-
-
-def test_nothing_answered_leaves_the_shown_version_alone() -> None:
-    studio = ForgetfulLabelStudio(1, broken={1})
-    assert retrieve(studio, 1, "v1").unanswered == (1,)
-    assert studio.shown is None
+from backend.retrieval import RetrievalError, await_version
 
 
 class SwitchingLabelStudio:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from backend.label_studio.binding import Binding, bind
 from backend.label_studio.labeling_config import parse
 from backend.label_studio.results import ExplainedRegion, ExplainedVerdict, to_result
+from backend.label_studio.shapes import ShapeError, rasterise
 from backend.review_comparison import Comparison, compare
 
 Item = dict[str, Any]
@@ -337,6 +338,7 @@ CELL = 50
 CELLS = [(x, y) for y in range(0, HEIGHT - CELL + 1, CELL) for x in range(0, WIDTH - CELL + 1, CELL)]
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(data=st.data())
 def test_exactly_the_edits_made_are_found(data: st.DataObject) -> None:
@@ -523,3 +525,67 @@ def test_sets_of_classes_are_compared_as_sets(decided: list[str], ticked: list[s
     assert comparison.labels_final == tuple(name for name in CLASSES if name in ticked)
     assert comparison.label_final == (ticked[0] if len(ticked) == 1 else None)
     assert comparison.outcome == ("accepted" if set(decided) == set(ticked) else "relabelled")
+
+
+def test_a_region_of_another_picture_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few bytes of run-length code may claim 400 million pixels."""
+    drawn: list[tuple[int, int]] = []
+
+    def rasterise(region: Item) -> np.ndarray:
+        drawn.append((region["original_height"], region["original_width"]))
+        return np.ones((HEIGHT, WIDTH), dtype=bool)
+
+    monkeypatch.setattr("backend.region_changes.rasterise", rasterise)
+    before = predict("stain", ("stain", 10, 10))
+    bomb = {**polygon("stain", 0, 0), "from_name": "mask", "type": "brushlabels"}
+    bomb |= {"original_width": 20_000, "original_height": 20_000, "value": {"rle": [0], "brushlabels": ["stain"]}}
+    result = compare(before, [*choose(before, "stain")[:1], *(dict(bomb, id=str(n)) for n in range(200))],
+                     binding=BINDING, decided=("stain",))  # fmt: skip
+    assert (20_000, 20_000) not in drawn
+    assert {one.kind for one in result.regions} == {"removed", "added"}
+
+
+def test_a_polygon_of_ten_thousand_points_is_compared() -> None:
+    before = predict("pit", ("pit", 100, 100))
+    angles = np.linspace(0, 2 * np.pi, 10_000, endpoint=False)
+    circle = np.stack([50 + 40 * np.cos(angles), 50 + 40 * np.sin(angles)], axis=1)
+    drawn = {**polygon("pit", 0, 0), "value": {"points": circle.tolist(), "polygonlabels": ["pit"], "closed": True}}
+    result = compare(before, [*choose(before, "pit"), drawn], binding=BINDING, decided=("pit",))
+    assert (result.outcome, [one.kind for one in result.regions]) == ("adjusted", ["kept", "added"])
+
+
+@pytest.mark.parametrize(
+    "bad", [float("nan"), float("inf"), -1e300, 10**400, None, "x", [[1]]], ids=lambda bad: str(bad)[:9]
+)
+def test_coordinates_that_are_no_numbers_of_percent_are_told_apart_and_break_nothing(bad: Any) -> None:
+    before = predict("pit", ("pit", 100, 100))
+    strange = polygon("pit", 0, 0, region_id=before[1]["id"])
+    strange["value"]["points"][1][0] = bad
+    [change] = compare(before, [before[0], strange], binding=BINDING, decided=("pit",)).regions
+    assert (change.kind, change.iou) == ("moved", None)
+    turned = {**strange, "type": "rectanglelabels", "value": {"x": 1, "y": 1, "width": 5, "height": 5, "rotation": bad}}
+    if bad is not None:
+        with pytest.raises(ShapeError):
+            rasterise(turned)
+
+
+def test_what_was_asked_of_the_model_and_what_it_said_are_no_edits() -> None:
+    config = parse(
+        '<View><Image name="img" value="$image"/><Choices name="c" toName="img"><Choice value="good"/>'
+        '<Choice value="crack"/></Choices><RectangleLabels name="where" toName="img"><Label value="crack"/>'
+        '</RectangleLabels><RectangleLabels name="ask" toName="img" smart="true" smartOnly="true">'
+        '<Label value="crack"/></RectangleLabels></View>'
+    )
+    binding = bind(config, ("good", "crack"), "good")
+    value = {"x": 10, "y": 10, "width": 20, "height": 20, "rotation": 0, "rectanglelabels": ["crack"]}
+    common = {"to_name": "img", "original_width": 64, "original_height": 48, "image_rotation": 0}
+    drawn = {"id": "a", "from_name": "where", "type": "rectanglelabels", "value": value, **common}
+    asked = {**drawn, "id": "q", "from_name": "ask", "value": {**value, "x": 60}}
+    said = {"id": "answer", "from_name": "answer", "to_name": "img", "type": "textarea", "value": {"text": ["x"]}}
+    choice = {"id": "c", "from_name": "c", "to_name": "img", "type": "choices", "value": {"choices": ["crack"]}}
+    left = compare([choice, drawn], [choice, drawn, asked, said], binding=binding, decided=("crack",))
+    assert left.outcome == "accepted"
+    drawn_as_well = {**asked, "from_name": "where"}
+    assert compare([choice, drawn], [choice, drawn, drawn_as_well], binding=binding, decided=("crack",)).outcome == (
+        "adjusted"
+    )

@@ -47,6 +47,7 @@ def exact_even_odd(corners: list[tuple[float, float]], x: Fraction, y: Fraction)
     return inside
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     size=SIZES,

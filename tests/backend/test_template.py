@@ -9,7 +9,8 @@ from defusedxml.ElementTree import fromstring
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.label_studio.template import UNDECIDED, labeling_configuration
+from backend.label_studio.labeling_config import parse
+from backend.label_studio.template import ASK_NAME, EVIDENCE_NAME, IMAGE_NAME, UNDECIDED, labeling_configuration
 
 NAMES = st.lists(
     st.text(min_size=1, max_size=12, alphabet=st.characters(codec="utf-8", exclude_categories=["C"])),
@@ -27,7 +28,8 @@ def test_every_class_is_a_choice_and_every_defect_a_polygon_label(
     view = fromstring(labeling_configuration(names, good, heading=heading))
     assert view.find("Header").get("value") == heading
     assert {choice.get("value") for choice in view.iter("Choice")} == set(names)
-    assert {label.get("value") for label in view.iter("Label")} == set(names) - {good}
+    assert {label.get("value") for label in view.find("PolygonLabels")} == set(names) - {good}
+    assert {label.get("alias") for label in view.find("RectangleLabels")} == set(names) - {good}
     keys = Counter(tag.get("hotkey") for tag in view.iter() if tag.get("hotkey"))
     assert not keys or max(keys.values()) == 1
 
@@ -43,6 +45,15 @@ def test_several_classes_can_be_ticked_where_the_model_names_several() -> None:
         assert view.find("Choices").get("choice") == said
 
 
+def test_the_smart_tool_asks_and_draws_nothing_else() -> None:
+    view = fromstring(labeling_configuration(["good", "crack"], "good", heading="x"))
+    assert (view.find("RectangleLabels").get("smart"), view.find("RectangleLabels").get("smartOnly")) == ("true",) * 2
+    assert view.find("PolygonLabels").get("smart") == "false"
+    config = parse(labeling_configuration(["good", "crack"], "good", heading="x"))
+    assert [control.name for control in config.controls if control.asks] == [ASK_NAME]
+    assert config.answers_on == IMAGE_NAME
+
+
 def test_as_long_as_nothing_is_ticked_the_page_says_whose_decision_it_is() -> None:
     view = fromstring(labeling_configuration(["good", "crack"], "good", heading="x"))
     hint = view.find("View")
@@ -50,10 +61,32 @@ def test_as_long_as_nothing_is_ticked_the_page_says_whose_decision_it_is() -> No
     assert hint.find("Header").get("value") == UNDECIDED
 
 
+def test_the_maps_stand_beside_the_image_and_take_its_address() -> None:
+    view = fromstring(labeling_configuration(["good", "crack"], "good", heading="x", maps="http://desk/maps/7/t.jpg"))
+    images = {image.get("name"): image.get("value") for image in view.iter("Image")}
+    assert images == {IMAGE_NAME: "$image", EVIDENCE_NAME: "http://desk/maps/7/t.jpg?image=$image"}
+    assert {tag.get("toName") for tag in view.iter() if tag.get("toName")} == {IMAGE_NAME}
+
+
+def test_the_maps_do_not_come_between_the_model_and_its_image() -> None:
+    plain, with_maps = (
+        parse(labeling_configuration(["good", "crack"], "good", heading="x", maps=maps))
+        for maps in (None, "http://desk/maps/7/t.jpg")
+    )
+    assert with_maps == plain
+
+
+@pytest.mark.parametrize("maps", [None, "http://desk/maps/7/t.jpg"])
 @pytest.mark.parametrize("good", ["good", None])
-def test_label_studio_itself_accepts_it(good: str | None) -> None:
+def test_label_studio_itself_accepts_it(good: str | None, maps: str | None) -> None:
     from label_studio_sdk.label_interface import LabelInterface
 
-    interface = LabelInterface(labeling_configuration(["good", "a b", "c&d"], good, heading="x"))
+    interface = LabelInterface(labeling_configuration(["good", "a b", "c&d"], good, heading="x", maps=maps))
     interface.validate()
-    assert {"defect", "region"} == {control.name for control in interface.controls}
+    assert {"defect", "region", "ask", "answer"} == {control.name for control in interface.controls}
+
+
+def test_where_nothing_may_be_asked_there_is_nothing_to_ask_with() -> None:
+    config = parse(labeling_configuration(["good", "crack"], "good", heading="x", asks=False))
+    assert config.answers_on is None
+    assert [control.name for control in config.controls] == ["defect", "region"]

@@ -66,6 +66,7 @@ def test_a_large_image_gets_one_map_in_its_own_pixels(directory: Path) -> None:
     assert again.explanations[0].attribution_map.tobytes() == first.attribution_map.tobytes()
 
 
+@pytest.mark.slow
 def test_a_speck_is_one_of_what_the_network_saw_not_of_a_huge_photograph(directory: Path) -> None:
     """0.05 % of a large photograph would be more than the defects that tiles are there for."""
     [first, *_] = pipeline(directory).explain(desks.png(900, 700), classes=["crack"]).explanations
@@ -150,6 +151,7 @@ def test_of_several_defects_each_is_explained_before_any_is_explained_again() ->
     assert choose_tiles(views, np.full(8, 0.01), 12) == (0,)
 
 
+@pytest.mark.slow
 def test_explain_says_which_tiles_it_looked_at(directory: Path, tmp_path: Path) -> None:
     model = tmp_path / "tiled"
     pipeline(directory).classifier.save(model)

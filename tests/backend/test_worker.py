@@ -59,7 +59,7 @@ def test_a_fault_between_effect_and_settling_undoes_the_effect(own: Database) ->
     assert worker(own, lambda _: torn).work_off_one()
     assert effects(own) == []
     with own.read() as session:
-        assert jobs.depth(session).queued == 1
+        assert jobs.depth(session, kind="webhook").queued == 1
 
 
 def test_a_failing_handler_is_tried_again_later_and_its_reason_kept(own: Database) -> None:
@@ -94,7 +94,7 @@ def test_a_refused_job_fails_at_once_with_its_reason(own: Database) -> None:
 
     assert worker(own, refuse).work_off_one()
     with own.read() as session:
-        [job] = jobs.failed(session)
+        [job] = jobs.failed(session, kind="webhook", limit=9)
         [failure] = failures.recent(session, kind="webhook")
     assert "no annotation event" in str(job.error)
     assert "no annotation event" in failure.reason
@@ -137,7 +137,7 @@ def test_a_record_that_breaks_a_rule_is_kept_as_failed_at_once(own: Database) ->
 
     assert worker(own, lambda _: impossible).work_off_one()
     with own.read() as session:
-        assert jobs.depth(session).failed == 1
+        assert jobs.depth(session, kind="webhook").failed == 1
         [failure] = failures.recent(session, kind="webhook")
     assert "lead_time_s" in failure.reason
 
@@ -165,6 +165,32 @@ def test_the_worker_outlives_what_it_does_not_know(own: Database, monkeypatch: p
     handler.wake()
     thread.join(timeout=10)
     assert effects(own) == ["done"]
+
+
+def test_what_was_done_long_ago_is_removed_by_itself(own: Database) -> None:
+    for days in (31, 29):
+        enqueue(own, days)
+        assert worker(own, lambda _: lambda _session: None).work_off_one()
+        then = datetime.now(timezone.utc) - timedelta(days=days)
+        with own.write() as session:
+            done = text("UPDATE job SET finished_at = :then, kind = :days WHERE kind = 'webhook'")
+            session.execute(done, {"then": then.replace(tzinfo=None), "days": str(days)})
+    stop = threading.Event()
+    running = worker(own, lambda _: lambda _session: None)
+    thread = threading.Thread(target=running.run, args=(stop,))
+    thread.start()
+    deadline = time.monotonic() + 20
+    while kinds(own) != ["29"] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    stop.set()
+    running.wake()
+    thread.join(timeout=10)
+    assert kinds(own) == ["29"]
+
+
+def kinds(database: Database) -> list[str]:
+    with database.read() as session:
+        return [row[0] for row in session.execute(text("SELECT kind FROM job ORDER BY kind"))]
 
 
 def test_what_is_done_keeps_its_hash_and_not_its_message(own: Database) -> None:

@@ -14,7 +14,9 @@ from db.records import (
     NewDecision,
     NewModelVersion,
     NewPrediction,
+    NewReconciliation,
     NewReview,
+    ReconciliationMark,
     VisualizationMap,
 )
 
@@ -129,11 +131,46 @@ def prediction(decision_id: UUID, **changes: Any) -> NewPrediction:
         "model_version": "steel 1",
         "result": [{"from_name": "defect", "type": "choices", "value": {"choices": ["scratch"]}}],
         "image_uri": "/data/upload/3/part.jpg",
+        "image_address_sha256": sha("/data/upload/3/part.jpg"),
         "part_serial": "4711",
         "lot": "L-17",
         "station": "S2",
     }
     return NewPrediction(**{**fields, **changes})
+
+
+def reconciliation(**changes: Any) -> NewReconciliation:
+    fields: dict[str, Any] = {
+        "instance": INSTANCE,
+        "project_id": 3,
+        "is_full": True,
+        "through": NOON,
+        "annotations": 9,
+        "created": 3,
+        "updated": 2,
+        "skipped": 1,
+        "deleted": 4,
+        "failed": 0,
+        "waiting": 1,
+        "surplus": -2,
+        "started_at": NOON,
+    }
+    return NewReconciliation(**{**fields, **changes})
+
+
+def mark(**changes: Any) -> ReconciliationMark:
+    fields: dict[str, Any] = {
+        "instance": INSTANCE,
+        "project_id": 3,
+        "through": NOON,
+        "since": None,
+        "reached_at": NOON,
+        "compared_at": NOON,
+        "whole_at": NOON,
+        "failed": 2,
+        "surplus": -2,
+    }
+    return ReconciliationMark(**{**fields, **changes})
 
 
 def review(**changes: Any) -> NewReview:

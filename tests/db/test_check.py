@@ -17,7 +17,7 @@ def test_a_sound_database_passes_and_stays_as_it_was(database: Database) -> None
     assert found.revision == found.head == migrate.head()
     assert found.database == database.name
     with database.read() as session:
-        assert jobs.depth(session).queued == 0
+        assert jobs.depth(session, kind="webhook").queued == 0
 
 
 def test_a_database_without_schema_is_told(empty_database_url: str) -> None:

@@ -150,12 +150,14 @@ def test_what_was_to_be_written_is_not_in_the_error(database: Database) -> None:
     assert token not in "".join(traceback.format_exception(caught.value))
 
 
+@pytest.mark.slow
 def test_a_missing_database_is_told(postgresql_server: Server) -> None:
     database = Database(postgresql_server.url("nowhere"))
     with pytest.raises(DatabaseUnreachableError, match="nowhere"):
         count_failures(database)
 
 
+@pytest.mark.slow
 def test_a_connection_that_died_between_two_units_of_work_is_replaced(postgresql_url: str) -> None:
     database = Database(postgresql_url)
     assert count_failures(database) == 0
@@ -209,6 +211,7 @@ def test_each_postgresql_error_gets_its_type(postgresql_url: str, state: str, ex
     database.close()
 
 
+@pytest.mark.slow
 def test_a_read_only_server_is_told(postgresql_server: Server, migrated_template: str) -> None:
     url = postgresql_server.new_database(template=migrated_template)
     postgresql_server.sql(f'ALTER DATABASE "{database_name(url)}" SET default_transaction_read_only = on')

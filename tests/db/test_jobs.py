@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from db import failures, jobs
 from db.engine import Database
 from db.errors import LeaseLostError
 from db.keys import sha256_hex
-from db.records import Job, NewFailure
+from db.records import Job, NewFailure, QueueDepth
+from db.types import utc_now
 from tests.db import workers
 
 LEASE = timedelta(minutes=1)
@@ -80,6 +82,7 @@ def test_jobs_are_handed_out_in_the_order_they_came(database: Database) -> None:
     assert [claimed(database).job_id for _ in ids] == ids
 
 
+@pytest.mark.slow
 def test_a_claim_does_not_wait_for_another_that_is_not_committed_yet(postgresql_url: str) -> None:
     database = Database(postgresql_url)
     first, second = enqueue(database), enqueue(database)
@@ -143,7 +146,7 @@ def test_a_failed_attempt_is_tried_again_later_and_later(database: Database) -> 
     assert (kept.state, kept.error, kept.attempts) == ("failed", "it broke", 3)
     assert claim(database, now=now + timedelta(days=9)) is None
     with database.read() as session:
-        assert [job.job_id for job in jobs.failed(session)] == [queued.job_id]
+        assert [job.job_id for job in jobs.failed(session, kind="webhook", limit=9)] == [queued.job_id]
 
 
 def test_waits_grow_to_an_hour_and_no_further() -> None:
@@ -155,19 +158,50 @@ def test_what_cannot_succeed_fails_at_once_and_can_be_started_over(database: Dat
     queued = enqueue(database)
     assert fail(database, claimed(database), retry=False) == "failed"
     with database.write() as session:
-        assert jobs.requeue(session, queued.job_id)
-        assert not jobs.requeue(session, queued.job_id)
+        assert jobs.requeue_failed(session, "webhook") == 1
+        assert jobs.requeue_failed(session, "webhook") == 0
     again = claimed(database)
     assert (again.job_id, again.attempts, again.finished_at) == (queued.job_id, 2, None)
     assert again.max_attempts == 1 + jobs.MAX_ATTEMPTS
 
 
+def test_only_work_of_the_kind_asked_for_is_listed_and_started_over(database: Database) -> None:
+    with database.write() as session:
+        other = jobs.enqueue(session, "another kind", {})
+    own = enqueue(database)
+    for _ in range(2):
+        fail(database, claimed(database), retry=False)
+    with database.write() as session:
+        assert [job.job_id for job in jobs.failed(session, kind="webhook", limit=9)] == [own.job_id]
+        assert jobs.requeue_failed(session, "webhook") == 1
+    assert [find(database, one).state for one in (own.job_id, other)] == ["queued", "failed"]
+
+
+def test_many_failed_jobs_start_over_in_one_statement_without_their_payloads(database: Database) -> None:
+    for _ in range(3):
+        enqueue(database, "x" * 1000)
+        fail(database, claimed(database), retry=False)
+    said: list[str] = []
+
+    def listen(*call: Any) -> None:
+        said.append(call[2])
+
+    event.listen(database.engine, "before_cursor_execute", listen)
+    with database.write() as session:
+        assert len(jobs.failed(session, kind="webhook", limit=9)) == 3
+        assert jobs.requeue_failed(session, "webhook") == 3
+    event.remove(database.engine, "before_cursor_execute", listen)
+    on_jobs = [statement for statement in said if "job" in statement]
+    assert len(on_jobs) == 2
+    assert not [statement for statement in on_jobs if "payload" in statement]
+
+
 def test_starting_over_does_not_bring_an_old_lease_back_to_life(database: Database) -> None:
-    queued = enqueue(database, max_attempts=1)
+    enqueue(database, max_attempts=1)
     old = claimed(database, "worker")
     assert claim(database, now=old.lease_expires_at) is None
     with database.write() as session:
-        assert jobs.requeue(session, queued.job_id)
+        assert jobs.requeue_failed(session, "webhook") == 1
     new = claimed(database, "worker")
     with pytest.raises(LeaseLostError):
         complete(database, old)
@@ -227,6 +261,19 @@ def test_a_job_that_kills_its_othersends_as_failed_and_the_next_gets_its_turn(da
     assert "victim" in kept.error
 
 
+def test_depth_is_of_one_kind_and_what_is_put_off_does_not_wait(database: Database) -> None:
+    with database.write() as session:
+        assert jobs.depth(session, kind="webhook") == QueueDepth(0, 0, 0, 0, oldest_waiting_since=None)
+        jobs.enqueue(session, "another kind", {})
+    tomorrow = utc_now() + timedelta(days=1)
+    enqueue(database, run_after=tomorrow)
+    with database.read() as session:
+        assert jobs.depth(session, kind="webhook") == QueueDepth(1, 0, 0, 0, oldest_waiting_since=None)
+    due = enqueue(database)
+    with database.read() as session:
+        assert jobs.depth(session, kind="webhook") == QueueDepth(2, 0, 0, 0, oldest_waiting_since=due.created_at)
+
+
 def test_depth_and_purge(database: Database) -> None:
     first = enqueue(database)
     assert fail(database, claimed(database), retry=False) == "failed"
@@ -234,16 +281,18 @@ def test_depth_and_purge(database: Database) -> None:
     running, waiting = enqueue(database), enqueue(database)
     claimed(database)
     with database.read() as session:
-        depth = jobs.depth(session)
-    assert (depth.queued, depth.running, depth.failed) == (1, 1, 1)
+        depth = jobs.depth(session, kind="webhook")
+    assert (depth.queued, depth.running, depth.done, depth.failed) == (1, 1, 1, 1)
     assert depth.oldest_waiting_since == running.created_at
     future = waiting.created_at + timedelta(days=1)
     with database.write() as session:
-        assert jobs.purge(session, before=first.created_at) == 0
-        assert jobs.purge(session, before=future) == 1
+        assert jobs.purge(session, before=first.created_at, limit=10) == 0
+        assert jobs.purge(session, before=future, limit=0) == 0
+        assert jobs.purge(session, before=future, limit=10) == 1
         assert jobs.find(session, first.job_id) is not None
 
 
+@pytest.mark.slow
 def test_a_worker_killed_before_its_commit_leaves_no_effect_and_its_job_to_another(
     database: Database, database_url: str
 ) -> None:
@@ -270,6 +319,7 @@ def test_a_worker_killed_before_its_commit_leaves_no_effect_and_its_job_to_anoth
     assert claim(database, now=datetime(2099, 1, 1, tzinfo=timezone.utc)) is None
 
 
+@pytest.mark.slow
 def test_workers_share_the_queue_without_doing_anything_twice(database: Database, database_url: str) -> None:
     count = 40
     with database.write() as session:
@@ -285,3 +335,82 @@ def test_workers_share_the_queue_without_doing_anything_twice(database: Database
         process.join(120)
     assert [process.exitcode for process in others] == [0, 0, 0]
     assert effects(database) == [f"{number:02}" for number in range(count)]
+
+
+def test_work_for_one_at_a_time_is_taken_in_once(database: Database) -> None:
+    def take_in() -> object:
+        with database.write() as session:
+            return jobs.enqueue_only(session, "webhook", {})
+
+    first = take_in()
+    assert first is not None and take_in() is None
+    job = claimed(database)
+    assert take_in() is None, "it is being done"
+    complete(database, job)
+    again = take_in()
+    assert again is not None
+    with database.write() as session:
+        assert jobs.enqueue_only(session, "another kind", {}) is not None
+
+
+def test_the_next_work_is_taken_in_where_the_one_in_hand_is_settled(database: Database) -> None:
+    """Whatever became of the one in hand, and of any other, one waits at the end."""
+    first = enqueue(database)
+    job = claimed(database)
+    later = datetime.now(timezone.utc) + timedelta(hours=1)
+    with database.write() as session:
+        next_one = jobs.enqueue_only(session, first.kind, {}, run_after=later, beside=job)
+        assert next_one is not None
+        assert jobs.enqueue_only(session, first.kind, {}, beside=job) is None, "the next one waits already"
+        jobs.complete(session, job)
+        assert jobs.unsettled(session, first.kind) == {next_one}
+    assert claim(database) is None
+    with database.write() as session:
+        jobs.hasten(session, "another kind")
+    assert claim(database) is None
+    with database.write() as session:
+        jobs.hasten(session, first.kind)
+    assert claimed(database).job_id == next_one
+
+
+def test_work_for_one_at_a_time_takes_the_place_of_such_that_failed(database: Database) -> None:
+    kept = enqueue(database)
+    assert fail(database, claimed(database), retry=False) == "failed"
+    with database.write() as session:
+        new = jobs.enqueue_only(session, kept.kind, {})
+        assert jobs.requeue_failed(session, kept.kind) == 0
+        assert jobs.unsettled(session, kept.kind) == {new}
+    with database.write() as session:
+        session.execute(text("UPDATE job SET state = 'failed'"))
+        assert jobs.requeue_failed(session, kept.kind) == 1
+        assert jobs.enqueue_only(session, kept.kind, {}) is None, "it was started over"
+        assert jobs.unsettled(session, kept.kind) == {new}
+
+
+@pytest.mark.slow
+def test_of_several_processes_that_take_work_in_at_once_one_does(database_url: str, database: Database) -> None:
+    barrier = workers.CONTEXT.Barrier(3)
+    processes = [
+        workers.CONTEXT.Process(target=workers.enqueue_only, args=(database_url, barrier, 10)) for _ in range(3)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    with database.read() as session:
+        taken = session.execute(text("SELECT kind, count(*) FROM job GROUP BY kind")).all()
+    assert {row[1] for row in taken} == {1} and len(taken) == 10
+
+
+def test_the_same_failure_is_kept_once_in_a_while(database: Database) -> None:
+    def keep(since: datetime, **changes: object) -> bool:
+        fields = {"kind": "reconcile", "reason": "it is gone", "instance": "x", "project_id": 3, **changes}
+        with database.write() as session:
+            return failures.record_news(session, NewFailure(**fields), since=since)  # type: ignore[arg-type]
+
+    now = datetime.now(timezone.utc)
+    assert [keep(now - timedelta(hours=1)) for _ in range(2)] == [True, False]
+    for change in ({"reason": "it is torn"}, {"task_id": 7}, {"project_id": None}, {"kind": "predict"}):
+        assert [keep(now - timedelta(hours=1), **change) for _ in range(2)] == [True, False]
+    assert keep(datetime.now(timezone.utc) + timedelta(hours=1)), "what was kept before the instant is no news of it"

@@ -65,6 +65,7 @@ def test_upgrading_again_changes_nothing(database_url: str, database: Database) 
         assert constraints(connection) == before
 
 
+@pytest.mark.slow
 def test_processes_that_upgrade_at_once_take_turns(empty_database_url: str) -> None:
     barrier = workers.CONTEXT.Barrier(3)
     processes = [workers.CONTEXT.Process(target=workers.upgrade, args=(empty_database_url, barrier)) for _ in range(3)]

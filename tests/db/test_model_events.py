@@ -195,6 +195,7 @@ def test_the_state_is_what_the_steps_say(
         trial.rollback()
 
 
+@pytest.mark.slow
 def test_processes_that_switch_at_once_take_turns(database_url: str, versions: dict[str, UUID]) -> None:
     barrier = workers.CONTEXT.Barrier(3)
     processes = [
@@ -215,6 +216,7 @@ def test_processes_that_switch_at_once_take_turns(database_url: str, versions: d
     assert [event.model_version_id for event in events] == [versions[name] for name in NAMES] * 2
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_in_the_middle_leaves_nothing(database_url: str, versions: dict[str, UUID]) -> None:
     is_ready = workers.CONTEXT.Event()
     process = workers.CONTEXT.Process(target=workers.die_before_activation, args=(database_url, is_ready))

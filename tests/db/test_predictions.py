@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -78,6 +79,61 @@ def test_the_latest_for_a_task_is_found(database: Database, decision_id: UUID) -
     newer = find(database, record(database, samples.prediction(decision_id, model_version="steel 2")))
     assert (latest(), latest(model_version="steel 1"), latest(model_version="steel 3")) == (newer, second, None)
     assert latest(task_id=42) is latest(instance="http://elsewhere") is None
+
+
+def test_the_latest_for_an_image_is_that_of_its_project(database: Database, decision_id: UUID) -> None:
+    def latest(
+        image: str = "image", project: int = 3, instance: str = samples.INSTANCE, version: str | None = None
+    ) -> UUID | None:
+        with database.read() as session:
+            found = predictions.latest_for_image(
+                session,
+                instance=instance,
+                project_id=project,
+                image_sha256=samples.sha(image),
+                model_version=version,
+            )
+        return None if found is None else found.prediction_id
+
+    assert latest() is None
+    first = record(database, samples.prediction(decision_id)).id
+    assert latest() == first
+    again = record(database, samples.prediction(decision_id, task_id=42, result=[])).id
+    with database.write() as session:
+        other = decisions.record(session, samples.decision("other image")).id
+    record(database, samples.prediction(other))
+    record(database, samples.prediction(decision_id, project_id=4))
+    assert latest() == again
+    newer = record(database, samples.prediction(decision_id, task_id=42, model_version="steel 2")).id
+    assert latest() == latest(version="steel 2") == latest(version="steel 3") == newer
+    assert latest(version="steel 1") == again
+    assert latest("unknown") is latest(project=5) is latest(instance="http://elsewhere") is None
+
+
+def test_the_latest_for_an_address_is_that_of_its_project(database: Database, decision_id: UUID) -> None:
+    def latest(address: str, project: int = 3, instance: str = samples.INSTANCE) -> UUID | None:
+        with database.read() as session:
+            found = predictions.latest_for_address(
+                session, instance=instance, project_id=project, image_address_sha256=samples.sha(address)
+            )
+        return None if found is None else found.prediction_id
+
+    def sent(address: str | None, **changes: Any) -> Recorded:
+        hashed = None if address is None else samples.sha(address)
+        return record(database, samples.prediction(decision_id, image_address_sha256=hashed, **changes))
+
+    assert sent(None).is_new
+    assert latest("a") is None
+    first = sent("a")
+    assert latest("a") == first.id
+    assert not sent("a").is_new
+    again = sent("a", task_id=42)
+    # The same answer for the same task, at another address: kept, or its maps would never be found.
+    moved = sent("b")
+    assert moved.is_new
+    sent("a", project_id=4, task_id=43)
+    assert (latest("a"), latest("b")) == (again.id, moved.id)
+    assert latest("c") is latest("b", project=4) is latest("a", instance="http://elsewhere") is None
 
 
 def test_a_prediction_without_decision_is_refused(database: Database) -> None:

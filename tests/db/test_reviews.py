@@ -30,7 +30,14 @@ def record(database: Database, new: NewReview) -> Recorded:
 
 
 def test_everything_comes_back(database: Database, judged: dict[str, Any]) -> None:
-    new = samples.review(**judged, model_output_shown=True, parent_prediction=5, parent_annotation=6, ground_truth=True)
+    new = samples.review(
+        **judged,
+        model_output_shown=True,
+        parent_prediction=5,
+        parent_annotation=6,
+        ground_truth=True,
+        found_by="reconciling",
+    )
     recorded = record(database, new)
     with database.read() as session:
         found = reviews.find(session, recorded.id)
@@ -85,6 +92,28 @@ def test_the_latest_state_stands_whatever_the_order_of_arrival(database: Databas
         assert reviews.latest_for_annotation(session, instance=samples.INSTANCE, annotation_id=9) is None
 
 
+def test_the_states_that_stand_are_read_for_many_annotations_at_once(database: Database) -> None:
+    later = samples.NOON + timedelta(seconds=9)
+    record(database, samples.review(annotation_updated_at=later, was_cancelled=True, outcome="skipped"))
+    record(database, samples.review())
+    record(database, samples.review(annotation_id=1002, task_id=42))
+    record(database, samples.review(annotation_id=1002, action="deleted", outcome=None, result_sha256=None))
+    record(database, samples.review(annotation_id=1003, project_id=4))
+    record(database, samples.review(annotation_id=1001, instance="http://elsewhere", action="deleted", outcome=None))
+    with database.read() as session:
+        states = reviews.states(session, instance=samples.INSTANCE, annotation_ids=[1001, 1002, 9])
+        present = reviews.present(session, instance=samples.INSTANCE, project_id=3)
+        of_tasks = [
+            reviews.present(session, instance=samples.INSTANCE, project_id=3, task_ids=[task]) for task in (41, 42)
+        ]
+        assert reviews.projects(session, instance=samples.INSTANCE) == (3, 4)
+    assert set(states) == {1001, 1002}
+    assert (states[1001].annotation_updated_at, states[1001].was_cancelled) == (later, True)
+    assert states[1001].result_sha256 == samples.sha("result")
+    assert (states[1002].action, states[1002].result_sha256) == ("deleted", None)
+    assert (present, of_tasks) == ({1001}, [{1001}, set()])
+
+
 @pytest.mark.parametrize("outcome", ["accepted", "adjusted", "relabelled", "rejected", "missed", "skipped"])
 def test_every_outcome_can_be_kept(database: Database, outcome: str) -> None:
     assert record(database, samples.review(outcome=outcome)).is_new
@@ -98,6 +127,7 @@ def test_every_outcome_can_be_kept(database: Database, outcome: str) -> None:
         ({"mean_iou": 1.01}, "mean_iou_range"),
         ({"lead_time_s": -1.0}, "lead_time_s_range"),
         ({"payload_sha256": "short"}, "payload_sha256_length"),
+        ({"found_by": "chance"}, "found_by_known"),
     ],
 )
 def test_impossible_reviews_are_refused(database: Database, change: dict[str, Any], constraint: str) -> None:

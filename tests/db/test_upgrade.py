@@ -109,6 +109,7 @@ def test_what_was_recorded_stays_and_gets_its_verdict_by_rule(filled: Database, 
     filled.close()
 
 
+@pytest.mark.slow
 def test_the_repositories_read_what_an_earlier_program_recorded(filled: Database, empty_database_url: str) -> None:
     migrate.upgrade(empty_database_url)
     with filled.read() as session:
@@ -119,6 +120,7 @@ def test_the_repositories_read_what_an_earlier_program_recorded(filled: Database
     assert (found.verdict, found.labels, found.predicted_class) == ("defect", (CLASSES[2],), CLASSES[2])
     assert (found.distance, found.unlike_from, found.is_unlike) == (None, None, False)
     assert (made.outcome, made.labels_final, made.decision_id) == ("accepted", None, sent.decision_id)
+    assert made.found_by == "webhook"
     with filled.write() as session:
         reviews.record(session, samples.review(annotation_id=2, outcome="decided", decision_id=found.decision_id))
     filled.close()

@@ -23,6 +23,16 @@ def upgrade(url: str, barrier: Barrier) -> None:
     migrate.upgrade(url)
 
 
+def enqueue_only(url: str, barrier: Barrier, rounds: int) -> None:
+    """Take in work of which there is to be one piece, in step with the others."""
+    database = Database(url)
+    for number in range(rounds):
+        barrier.wait(60)
+        with database.write() as session:
+            jobs.enqueue_only(session, f"kind {number}", {})
+    database.close()
+
+
 def record_decisions(url: str, barrier: Barrier, answers: Queue[tuple[str, bool]], count: int) -> None:
     """Record the same decisions and reviews as the others do, in step with them."""
     database = Database(url)

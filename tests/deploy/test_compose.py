@@ -56,6 +56,7 @@ def test_every_setting_that_is_named_exists(name: str) -> None:
     assert named <= set(Settings.model_fields)
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_services_exist(compose: dict[str, Any]) -> None:
     for name, service in compose["services"].items():
         if not service["image"].startswith("inspection:"):
@@ -126,7 +127,7 @@ def test_no_secret_stands_in_a_variable_and_each_one_is_made(compose: dict[str, 
         text = str(service.get("environment", "")) + str(service.get("entrypoint", ""))
         assert set(re.findall(r"/run/secrets/(\w+)", text)) == granted, name
         for variable, value in service.get("environment", {}).items():
-            if re.search(r"PASSWORD|TOKEN$|API_KEY|SECRET|DATABASE_URL", variable):
+            if re.search(r"PASSWORD|TOKEN$|API_KEY|MAP_KEY|SECRET|DATABASE_URL", variable):
                 assert variable.endswith("_FILE") or variable == "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN", value
     assert used == made
 

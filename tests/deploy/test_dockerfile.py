@@ -55,6 +55,7 @@ def test_the_image_runs_without_root_and_is_asked_for_its_health() -> None:
     assert "/readyz" in {getattr(route, "path", "") for route in router.routes}
 
 
+@pytest.mark.slow
 def test_the_image_takes_cpu_or_cuda_and_nothing_else(tmp_path: Path) -> None:
     install = commands(stages()[1])[0]
     (tmp_path / "bin").mkdir()

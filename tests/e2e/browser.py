@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
@@ -62,7 +64,12 @@ def inspector(url: str, credentials: LabelStudioCredentials) -> Iterator[Page]:
 
 def open_task(page: Page, project_url: str, task_id: int) -> None:
     """Open a task and wait until its regions are drawn."""
-    page.goto(f"{project_url}?task={task_id}")
+    open_page(page, f"{project_url}?task={task_id}")
+
+
+def open_page(page: Page, url: str) -> None:
+    """Open a labeling page and wait until its image and the regions on it are drawn."""
+    page.goto(url)
     page.wait_for_selector(".konvajs-content canvas")
     image = page.locator('img[src^="blob:"]').first
     image.wait_for(state="attached")
@@ -71,6 +78,20 @@ def open_task(page: Page, project_url: str, task_id: int) -> None:
     )
     # The regions are drawn one animation after the image; nothing in the page tells when.
     page.wait_for_timeout(1500)
+
+
+def shown_images(page: Page) -> list[bytes]:
+    """The image files in the page, as they came, in the order in which they stand; waits until all are drawn."""
+    page.wait_for_function(
+        """() => [...document.querySelectorAll('img[src^="blob:"]')].every(i => i.complete && i.naturalWidth > 0)"""
+    )
+    encoded = page.evaluate(
+        """() => Promise.all([...document.querySelectorAll('img[src^="blob:"]')].map(async image => {
+            const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
+            return btoa(Array.from(bytes, byte => String.fromCharCode(byte)).join(''));
+        }))"""
+    )
+    return [base64.b64decode(one) for one in encoded]
 
 
 def ticked(page: Page) -> list[str]:
@@ -116,6 +137,24 @@ def inner_point(points: list[list[float]]) -> tuple[float, float]:
     distance = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
     y, x = np.unravel_index(int(distance.argmax()), distance.shape)
     return float(x) / scale, float(y) / scale
+
+
+def ask_about(page: Page, label: str, corners: tuple[float, float, float, float]) -> dict[str, Any]:
+    """Drag the smart tool over a place (left, top, right, bottom in percent); gives what Label Studio answered."""
+    # A region that is selected, as one just taken over is, would take the label.
+    page.keyboard.press("Escape")
+    tool = page.locator(".lsf-tool_smart").first
+    if not tool.is_visible():
+        page.locator('label:has-text("Auto-Annotation")').click()
+    tool.click()
+    page.get_by_text(label, exact=True).first.click()
+    page.mouse.move(*point_on_page(page, corners[:2]))
+    page.mouse.down()
+    page.mouse.move(*point_on_page(page, corners[2:]), steps=8)
+    with page.expect_response(lambda answer: "interactive-annotating" in answer.url) as answered:
+        page.mouse.up()
+    page.wait_for_timeout(1000)
+    return dict(answered.value.json())
 
 
 def submit(page: Page) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image
 
 from backend.demo.label_studio_server import LabelStudioServer
 from backend.demo.processes import ManagedProcess, free_port
@@ -28,6 +31,7 @@ from backend.label_studio.template import UNDECIDED
 from db import reviews
 from db.engine import Database
 from inspection_models.decision_lines import ReviewLines
+from inspection_models.evidence_sheet import SHEET_WIDTH
 from inspection_models.model_card import Thresholds
 from tests.backend import desks
 from tests.e2e import browser
@@ -203,6 +207,34 @@ def test_other_configurations_in_any_names(
     assert wait_for_review(place, client, annotation["id"]).outcome == "accepted"
 
 
+def test_a_blind_project_shows_nothing_of_what_was_predicted_and_its_reviews_say_so(
+    place: DeskPlace, client: LabelStudioClient, label_studio: LabelStudioServer
+) -> None:
+    made = json.loads(place.run("connect", "--new", "Measured inspectors", "--blind", "--json").stdout)
+    assert made["is_blind"]
+    project = made["project_id"]
+    client.import_files(project, images(1))
+    assert place.run("predict", "--project", str(project)).returncode == 0
+    [task] = client.tasks(project)
+    [prediction] = task["predictions"]
+    with browser.inspector(label_studio.url, label_studio.credentials) as page:
+        for way in (f"?task={task['id']}", "?labeling=1"):
+            browser.open_page(page, f"{label_studio.url}/projects/{project}/data{way}")
+            page.screenshot(path=browser.artefacts() / f"task-blind-{way[1:5]}.png")
+            assert (browser.ticked(page), browser.listed_regions(page)) == ([], [])
+            shown = page.locator("body").inner_text()
+            assert prediction["model_version"] not in shown
+            assert "Auto-Annotation" not in shown
+        page.keyboard.press("1")
+        browser.submit(page)
+    [annotation] = client.annotations(task["id"])
+    assert annotation["parent_prediction"] is None
+    review = wait_for_review(place, client, annotation["id"])
+    assert review.model_output_shown is False
+    assert review.label_final == "good"
+    assert review.outcome in ("accepted", "rejected")
+
+
 def test_a_project_is_switched_to_another_model_and_back_without_a_restart(
     place: DeskPlace, client: LabelStudioClient, label_studio: LabelStudioServer, tmp_path: Path
 ) -> None:
@@ -296,6 +328,122 @@ def test_what_the_model_leaves_to_the_inspector_opens_without_a_tick(
     [annotation] = client.annotations(task["id"])
     review = wait_for_review(place, client, annotation["id"])
     assert (review.outcome, review.label_predicted, review.label_final) == ("decided", None, "good")
+
+
+def grey(width: int = 160, height: int = 120) -> bytes:
+    """A small photograph without any colour, so that what has colour is the map."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(desks.png(width, height, seed=9))).convert("L").save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def share_of_colour(image: bytes) -> float:
+    pixels = np.asarray(Image.open(io.BytesIO(image)).convert("RGB"), np.int16)
+    return float(((pixels.max(axis=2) - pixels.min(axis=2)) > 40).mean())
+
+
+def test_the_inspector_sees_the_map_beside_the_photograph(
+    place: DeskPlace, client: LabelStudioClient, label_studio: LabelStudioServer
+) -> None:
+    connected = json.loads(place.run("connect", "--new", "See why", "--json").stdout)
+    project = connected["project_id"]
+    assert connected["maps_away"] is None
+    client.import_files(project, [("grey.png", grey())])
+    assert place.run("predict", "--project", str(project)).returncode == 0
+    [task] = client.tasks(project)
+    with browser.inspector(label_studio.url, label_studio.credentials) as page:
+        browser.open_task(page, f"{label_studio.url}/projects/{project}/data", task["id"])
+        page.wait_for_function("""() => document.querySelectorAll('img[src^="blob:"]').length === 2""")
+        photograph, why = browser.shown_images(page)
+        page.screenshot(path=browser.artefacts() / "task-with-maps.png")
+        assert photograph == grey()
+        assert Image.open(io.BytesIO(why)).width == SHEET_WIDTH
+        assert share_of_colour(photograph) == 0 < 0.01 < share_of_colour(why)
+        # Beside the photograph, of which nothing is cut off.
+        image, sheet = (page.locator('img[src^="blob:"]').nth(n).bounding_box() for n in (0, 1))
+        drawn_on = page.locator(".konvajs-content").first.bounding_box()
+        assert image is not None and sheet is not None and drawn_on is not None
+        assert sheet["width"] > 200 and sheet["x"] > image["x"] + image["width"]
+        assert image["width"] == pytest.approx(drawn_on["width"], abs=1.5)
+        browser.submit(page)
+    [annotation] = client.annotations(task["id"])
+    assert wait_for_review(place, client, annotation["id"]).outcome == "accepted"
+
+
+def test_the_inspector_asks_about_a_place_and_the_region_comes(
+    place: DeskPlace, client: LabelStudioClient, label_studio: LabelStudioServer
+) -> None:
+    project = json.loads(place.run("connect", "--new", "Ask", "--json").stdout)["project_id"]
+    client.import_files(project, images(1))
+    assert place.run("predict", "--project", str(project)).returncode == 0
+    [task] = client.tasks(project)
+    [prediction] = task["predictions"]
+    [*shown] = [one for one in prediction["result"] if one["type"] == "polygonlabels"]
+    with browser.inspector(label_studio.url, label_studio.credentials) as page:
+        browser.open_task(page, f"{label_studio.url}/projects/{project}/data", task["id"])
+        assert browser.listed_regions(page) == ["crack"] * len(shown)
+        answer = browser.ask_about(page, "crack?", (1, 1, 99, 99))["data"]
+        *regions, told = answer["result"]
+        assert {one["from_name"] for one in regions} == {"region"}
+        assert page.get_by_text(told["value"]["text"][0]).is_visible()
+        assert page.get_by_text(f"{len(regions)} suggestion").is_visible()
+        page.screenshot(path=browser.artefacts() / "task-asked.png")
+        page.get_by_test_id("bottombar-accept-suggestions-button").click()
+        page.wait_for_timeout(500)
+        # The rectangle has gone; what was asked for stands beside what was predicted.
+        assert browser.listed_regions(page) == ["crack"] * (len(shown) + len(regions))
+        # Another class instead, which the inspector then lets stand as a question.
+        other = browser.ask_about(page, "stain?", (1, 1, 60, 60))["data"]
+        assert other["result"][-1]["value"]["text"][0].startswith("stain, probability 0.")
+        assert page.get_by_text(other["result"][-1]["value"]["text"][0]).is_visible()
+        if len(other["result"]) > 1:
+            page.get_by_test_id("bottombar-reject-suggestions-button").click()
+        browser.submit(page)
+    [stored] = client.predictions(project)
+    assert stored["id"] == prediction["id"]
+    [annotation] = client.annotations(task["id"])
+    review = wait_for_review(place, client, annotation["id"])
+    assert (review.outcome, review.label_final) == ("adjusted", "crack")
+    changes = [change["change"] for change in review.region_changes or ()]
+    assert sorted(changes) == ["added"] * len(regions) + ["kept"] * len(shown)
+    assert {one["from_name"] for one in review.regions_final or ()} == {"region"}
+
+
+def test_the_page_works_where_the_browser_cannot_reach_the_maps(
+    place: DeskPlace, client: LabelStudioClient, label_studio: LabelStudioServer
+) -> None:
+    away = {"INSPECTION_PUBLIC_URL": f"http://127.0.0.1:{free_port()}"}
+    connected = json.loads(place.run("connect", "--new", "Maps away", "--json", **away).stdout)
+    project = connected["project_id"]
+    assert away["INSPECTION_PUBLIC_URL"] in connected["maps_away"]
+    client.import_files(project, [("grey.png", grey())])
+    assert place.run("predict", "--project", str(project)).returncode == 0
+    [task] = client.tasks(project)
+    with browser.inspector(label_studio.url, label_studio.credentials) as page:
+        browser.open_task(page, f"{label_studio.url}/projects/{project}/data", task["id"])
+        page.get_by_text("There was an issue loading URL").wait_for()
+        assert browser.listed_regions(page)
+        browser.submit(page)
+    [annotation] = client.annotations(task["id"])
+    assert wait_for_review(place, client, annotation["id"]).outcome == "accepted"
+    other_key = place.run("connect", "--project", str(project), INSPECTION_MAP_KEY="k" * 32)
+    assert "INSPECTION_MAP_KEY" in other_key.stderr
+    again = place.run("connect", "--project", str(project))
+    assert (again.returncode, again.stderr) == (0, "")
+    assert f"{place.url}/maps/{project}/" in client.project(project)["label_config"]
+
+
+def test_a_project_that_label_studio_could_not_connect_is_gone_on_with(
+    place: DeskPlace, client: LabelStudioClient
+) -> None:
+    away = f"http://127.0.0.1:{free_port()}"
+    failed = place.run("connect", "--new", "Half made", "--backend-url", away)
+    assert failed.returncode == 1
+    [project] = [int(one["id"]) for one in client.projects("Half made")]
+    assert f"inspection connect --project {project}" in failed.stderr
+    assert place.run("connect", "--project", str(project)).returncode == 0
+    assert f"{place.url}/maps/{project}/" in client.project(project)["label_config"]
+    assert [one["url"] for one in client.ml_backends(project)] == [place.url]
 
 
 def test_opening_an_unpredicted_task_predicts_it(place: DeskPlace, client: LabelStudioClient) -> None:
