@@ -12,7 +12,7 @@ from backend.label_studio.client import webhook_fields
 from backend.label_studio.errors import LabelStudioError, LabelStudioFailedError, LabelStudioUnreachableError
 from backend.label_studio.labeling_config import parse
 from backend.label_studio.payloads import ANNOTATION_ACTIONS
-from backend.label_studio.template import evidence_tag, labeling_configuration
+from backend.label_studio.template import TEMPLATES, evidence_tag, labeling_configuration
 from backend.map_addresses import has_maps
 
 if TYPE_CHECKING:
@@ -60,14 +60,18 @@ def create_project(
     *,
     heading: str,
     maps: MapAddresses,
+    template: str = "default",
     is_blind: bool = False,
 ) -> int:
-    """Make a project whose labeling configuration has a choice for each class and a polygon label for each defect.
+    """Make a project whose labeling configuration has a choice for each class and a label for each defect.
 
     It is not connected yet. The maps stand beside the image; their address holds the project's number, which it has
     only now, so `connect` brings that up to date.
 
     A blind project shows nothing of what the model says: no predictions, no maps, no answers, no order by its doubts.
+
+    Args:
+        template: one of `TEMPLATES`.
 
     Raises:
         LabelStudioError: Label Studio refused, or did not say whether it has made the project.
@@ -77,7 +81,8 @@ def create_project(
         model.good_class,
         heading=heading,
         takes_several=model.names_several,
-        asks=not is_blind,
+        template=TEMPLATES[template],
+        is_blind=is_blind,
         maps=None if is_blind else maps.of_none,
     )
     # The queue brings first what the model leaves to the inspector, then what it is least sure of.

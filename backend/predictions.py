@@ -190,6 +190,7 @@ def _verdict(decision: Decision, good_class: str | None, model_version: str) -> 
         also=_with_probabilities(decision, decision.labels[1:]),
         doubt=doubt,
         is_unlike=decision.is_unlike,
+        ranking=tuple(sorted(_with_probabilities(decision, decision.scores), key=lambda one: -one[1])),
     )
 
 

@@ -20,7 +20,7 @@ from backend.label_studio.asking import Question, QuestionError, read_question
 from backend.label_studio.binding import bind_known
 from backend.label_studio.image_source import ImageSourceError
 from backend.label_studio.labeling_config import ANSWER_NAME, LabelingConfigError, parse
-from backend.label_studio.results import ExplainedRegion, region_item, region_sentence, validate
+from backend.label_studio.results import ExplainedRegion, region_item, region_sentence, text_item, validate
 from backend.pipeline import PipelineBusyError
 from backend.recorded_maps import RecordedMapError, recorded_map, recorded_probability
 from inspection_models.asking import regions_in_place, share_in_place
@@ -108,7 +108,8 @@ class QuestionService:
                 raise
             answer = _answer([], 0.0, model, str(error))
         if config.answers_on is not None:
-            answer["result"].append(_told(answer["message"], config.answers_on))
+            # The page shows no other word of an answer; each takes the place of the one before.
+            answer["result"].append(text_item(ANSWER_NAME, ANSWER_NAME, config.answers_on, answer["message"]))
         return answer
 
     def _answered(
@@ -193,17 +194,6 @@ class QuestionService:
 
 def _answer(items: list[dict[str, Any]], score: float, model: AnsweringModel, message: str) -> dict[str, Any]:
     return {"result": items, "score": score, "model_version": model.identity.model_version, "message": message}
-
-
-def _told(message: str, image: str) -> dict[str, Any]:
-    """The message for the page, which shows no other word of an answer; each takes the place of the one before."""
-    return {
-        "id": ANSWER_NAME,
-        "from_name": ANSWER_NAME,
-        "to_name": image,
-        "type": "textarea",
-        "value": {"text": [message]},
-    }
 
 
 def _message(label: str, probability: float, share: float, count: int) -> str:

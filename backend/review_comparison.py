@@ -137,7 +137,7 @@ def _said(result: Result, binding: Binding) -> frozenset[str]:
     """The values chosen for the whole image, one spelling each.
 
     Where no control holds the verdict, whatever choice was made counts, but for those that belong to a region (they
-    carry its id).
+    carry its id). A reason for a correction is none.
     """
     ids = {item.get("id") for item in result if geometry_kind(item) is not None}
     values: set[str] = set()
@@ -145,6 +145,8 @@ def _said(result: Result, binding: Binding) -> frozenset[str]:
         if item.get("type") != "choices" or not on_image(item, binding):
             continue
         asked = item.get("from_name") == binding.choice_control
+        if item.get("from_name") == binding.reasons:
+            continue
         if asked or (binding.choice_control is None and (item.get("id") is None or item.get("id") not in ids)):
             values |= {str(value) for value in value_of(item).get("choices") or ()}
     return frozenset(_one_spelling(value, binding) for value in values)

@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from backend.label_studio.binding import Binding, bind_known
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.labeling_config import ANSWER_NAME, LabelingConfigError, parse
+from backend.label_studio.labeling_config import ANSWER_NAME, SUMMARY_NAME, LabelingConfigError, parse
 from backend.label_studio.payloads import Annotation, WebhookRequest
 from backend.label_studio.payloads import Prediction as StoredPrediction
+from backend.region_changes import value_of
 from backend.review_comparison import Comparison, compare
 from backend.worker import JobRefusedError
 from db import actors, decisions, model_versions, predictions, reviews
@@ -19,7 +20,7 @@ from db.keys import canonical_sha256
 from db.records import NewReview
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -130,7 +131,7 @@ class ReviewService:
             task_id=task_id,
             annotation_id=annotation.id,
             action=action,
-            regions_final=[item for item in final if item.get("type") != "choices"],
+            regions_final=[item for item in final if item.get("type") != "choices" and not _is_told(item)],
             result_sha256=canonical_sha256(final),
             lead_time_s=annotation.lead_time if (annotation.lead_time or 0) >= 0 else None,
             ground_truth=annotation.ground_truth,
@@ -166,7 +167,10 @@ class ReviewService:
         )
         return replace(
             review,
-            regions_final=[item for item in review.regions_final or () if not _is_question(item, binding)],
+            regions_final=[
+                item for item in review.regions_final or () if item.get("from_name") not in binding.questions
+            ],
+            reasons=_reasons(annotation.result or [], binding),
             decision_id=decision.decision_id,
             prediction_id=sent.prediction_id,
             outcome=comparison.outcome,
@@ -253,11 +257,15 @@ def _judged_prediction(
     return predictions.latest_for_task(session, instance=instance, task_id=task_id, before=annotation.created_at)
 
 
-def _is_question(item: Mapping[str, Any], binding: Binding) -> bool:
-    """Whether an item of a result belongs to what was asked of the model, or to its answer."""
-    return item.get("from_name") in binding.questions or (
-        item.get("from_name") == ANSWER_NAME and item.get("type") == "textarea"
-    )
+def _is_told(item: Mapping[str, Any]) -> bool:
+    """Whether an item of a result is what the desk had said in the page."""
+    return item.get("from_name") in (ANSWER_NAME, SUMMARY_NAME) and item.get("type") == "textarea"
+
+
+def _reasons(result: Sequence[Mapping[str, Any]], binding: Binding) -> tuple[str, ...] | None:
+    """Why the inspector corrected, as far as they said."""
+    ticked = [item for item in result if item.get("from_name") == binding.reasons and item.get("type") == "choices"]
+    return tuple(str(one) for item in ticked for one in value_of(item).get("choices") or ()) or None
 
 
 def _changes(comparison: Comparison) -> list[dict[str, Any]]:

@@ -390,6 +390,7 @@ class NewReview:
         labels_final: all classes the inspector decided; None where there is no verdict, or it was not kept yet.
         regions_final: the inspector's regions.
         region_changes: what became of each predicted region, and which are new.
+        reasons: why the inspector corrected, in the words of the page; None where they did not say.
         mean_iou: over matched regions, in [0, 1]; None where there is none to match.
         result_sha256: of the annotation's whole canonical result; None for a deletion.
         lead_time_s: seconds the inspector spent.
@@ -428,6 +429,7 @@ class NewReview:
     annotation_created_at: datetime | None = None
     annotation_updated_at: datetime | None = None
     found_by: FoundBy = "webhook"
+    reasons: tuple[str, ...] | None = None
 
     @property
     def key(self) -> str:

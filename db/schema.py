@@ -369,6 +369,7 @@ class ReviewRow(Base):
     received_at: Mapped[datetime] = mapped_column(UtcDateTime)
     labels_final: Mapped[Any | None] = mapped_column(CanonicalJson)
     found_by: Mapped[str] = mapped_column(String(16), server_default="webhook")
+    reasons: Mapped[Any | None] = mapped_column(CanonicalJson)
 
 
 class ReconciliationRow(Base):

@@ -13,12 +13,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
-from backend.label_studio.labeling_config import Control, ControlKind, ImageObject, Label, LabelingConfig
+from backend.label_studio.labeling_config import (
+    REASONS_NAME,
+    Control,
+    ControlKind,
+    ImageObject,
+    Label,
+    LabelingConfig,
+)
 
 RegionKind = Literal["polygonlabels", "brushlabels", "rectanglelabels"]
 REGION_KINDS: tuple[RegionKind, ...] = ("polygonlabels", "brushlabels", "rectanglelabels")
 """The kinds of regions the backend draws, the preferred one first."""
-_TAGS: Mapping[ControlKind, str] = {
+REGION_TAGS: Mapping[ControlKind, str] = {
     "polygonlabels": "PolygonLabels",
     "brushlabels": "BrushLabels",
     "rectanglelabels": "RectangleLabels",
@@ -47,7 +54,8 @@ class Binding:
     `takes_several` says whether more than one choice can be ticked;
     `choice_classes` (by spelling) and `label_classes` (by control and spelling) read the inspector's answers back:
     several classes where a mapping lets them share a label. `questions` are the controls whose regions only ask the
-    model about a place: they are neither drawn nor counted as what the inspector says.
+    model about a place: they are neither drawn nor counted as what the inspector says. `reasons` is the control of the
+    inspector's reasons for a correction, and `summary_on` the image with a place for what the model says in words.
     `unbound` holds one sentence for each thing that cannot be said in this configuration, with what to do about it.
     """
 
@@ -62,6 +70,8 @@ class Binding:
     label_classes: Mapping[tuple[str, str], tuple[str, ...]]
     unbound: tuple[str, ...]
     questions: frozenset[str] = frozenset()
+    reasons: str | None = None
+    summary_on: str | None = None
 
     @property
     def usable(self) -> bool:
@@ -87,7 +97,8 @@ def bind(
     """
     wanted = _wanted(classes, good_class, mapping or {})
     image, controls, problems = _one_image(config)
-    choice_control, choices, choice_problems = _bind_choices(controls, wanted)
+    reasons = _reasons(controls)
+    choice_control, choices, choice_problems = _bind_choices([one for one in controls if one != reasons], wanted)
     questions = _questions(controls)
     regions, label_classes, region_problems = _bind_regions(controls, questions, wanted, good_class)
     if image is not None and not any(control.kind in (*REGION_KINDS, "choices") for control in controls):
@@ -112,6 +123,8 @@ def bind(
         label_classes=label_classes,
         unbound=(*problems, *choice_problems, *region_problems),
         questions=questions,
+        reasons=reasons.name if reasons else None,
+        summary_on=config.summary_on,
     )
 
 
@@ -198,6 +211,12 @@ def _bind_choices(
     return (control if found else None), {name: label.stored for name, label in found.items()}, problems
 
 
+def _reasons(controls: Sequence[Control]) -> Control | None:
+    """The choices of that name; alone, they are the verdict's."""
+    choices = [control for control in controls if control.kind == "choices"]
+    return next((control for control in choices if control.name == REASONS_NAME), None) if len(choices) > 1 else None
+
+
 def _questions(controls: Sequence[Control]) -> frozenset[str]:
     """The controls that only ask. Where nothing else draws regions, the answers can be drawn by these alone."""
     drawn = [control for control in controls if control.kind in REGION_KINDS]
@@ -236,8 +255,8 @@ def _bind_regions(
         elif first:
             names = " and ".join(f"'{control.name}'" for control in first)
             problems.append(
-                f"class '{name}' has a label in the {_TAGS[first[0].kind]} controls {names} alike, so its regions are "
-                "not drawn: keep it in one of them"
+                f"class '{name}' has a label in the {REGION_TAGS[first[0].kind]} controls {names} alike, so its "
+                "regions are not drawn: keep it in one of them"
             )
         elif able:
             reasons = "; ".join(f"'{control.name}': {matches[control.name][1][name]}" for control in able)

@@ -18,6 +18,10 @@ from defusedxml.ElementTree import fromstring
 
 ANSWER_NAME = "answer"
 """The text area in which the labeling page shows what was answered to a question."""
+SUMMARY_NAME = "model"
+"""The text area in which the labeling page shows, in one sentence, what the model says of an image."""
+REASONS_NAME = "reason"
+"""The choices in which an inspector says why they corrected the model."""
 MAX_CONFIG_CHARACTERS = 500_000
 MAX_CONFIG_DEPTH = 100
 """Tags within tags; readers that follow them, here and in Label Studio's SDK, go no deeper than some hundreds."""
@@ -104,14 +108,15 @@ class Control:
 class LabelingConfig:
     """The images and their controls, in document order; `notes` says which controls were left out and why.
 
-    `answers_on` is the image of the text area `ANSWER_NAME`, which tells what was answered to a question; None where
-    there is no such text area.
+    `answers_on` and `summary_on` are the images of the text areas `ANSWER_NAME`, which tells what was answered to a
+    question, and `SUMMARY_NAME`, which tells what the model says; None where there is no such text area.
     """
 
     images: tuple[ImageObject, ...]
     controls: tuple[Control, ...]
     notes: tuple[str, ...] = ()
     answers_on: str | None = None
+    summary_on: str | None = None
 
     def control(self, name: str) -> Control | None:
         """The control of that name, or None."""
@@ -141,14 +146,15 @@ def parse(label_config: str) -> LabelingConfig:
         control, note = _control(element, image_names, named)
         controls += [control] if control else []
         notes += [note] if note else []
-    return LabelingConfig(images, tuple(controls), tuple(notes), _answers_on(root, image_names))
+    answers_on, summary_on = (_text_area_on(name, root, image_names) for name in (ANSWER_NAME, SUMMARY_NAME))
+    return LabelingConfig(images, tuple(controls), tuple(notes), answers_on, summary_on)
 
 
-def _answers_on(root: Element, images: set[str]) -> str | None:
+def _text_area_on(name: str, root: Element, images: set[str]) -> str | None:
     told = (
         element.attrib.get("toName", "").strip()
         for element in root.iter()
-        if _tag(element) == "textarea" and element.attrib.get("name", "").strip() == ANSWER_NAME
+        if _tag(element) == "textarea" and element.attrib.get("name", "").strip() == name
     )
     return next((image for image in told if image in images), None)
 

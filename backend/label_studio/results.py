@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.label_studio.binding import Binding, RegionBinding
-from backend.label_studio.labeling_config import Control, LabelingConfig
+from backend.label_studio.labeling_config import SUMMARY_NAME, Control, LabelingConfig
 from inspection_models import brush_rle
 
 Result = dict[str, Any]
@@ -60,7 +60,8 @@ class ExplainedVerdict:
 
     `also`: further decided classes with their probabilities, the most probable first; `doubt`: for a decision that is
     left to the inspector, the classes that compete with their probabilities, the most probable first; else empty;
-    `is_unlike`: whether it is left to them as the image is unlike what the model was trained on.
+    `is_unlike`: whether it is left to them as the image is unlike what the model was trained on; `ranking`: all classes
+    with their probabilities, the most probable first.
     """
 
     label: str
@@ -72,6 +73,7 @@ class ExplainedVerdict:
     also: tuple[tuple[str, float], ...] = ()
     doubt: tuple[tuple[str, float], ...] = ()
     is_unlike: bool = False
+    ranking: tuple[tuple[str, float], ...] = ()
 
 
 def to_prediction(verdict: ExplainedVerdict, binding: Binding) -> dict[str, Any]:
@@ -91,7 +93,7 @@ def to_prediction(verdict: ExplainedVerdict, binding: Binding) -> dict[str, Any]
 
 
 def to_result(verdict: ExplainedVerdict, binding: Binding) -> list[Result]:
-    """The `result` list of the prediction: the choice first, then the regions in the order given."""
+    """The `result` list of the prediction: the choice first, then the regions in the order given, then the summary."""
     if binding.image is None:
         return []
     result: list[Result] = []
@@ -114,6 +116,10 @@ def to_result(verdict: ExplainedVerdict, binding: Binding) -> list[Result]:
             result.append(
                 region_item(identity, region, _sentence(region, verdict), bound, binding.image.name, verdict.image_size)
             )
+    if binding.summary_on is not None:
+        result.append(
+            text_item(f"{_digest(verdict.decision_id)}-m", SUMMARY_NAME, binding.summary_on, summary(verdict))
+        )
     return result
 
 
@@ -195,6 +201,53 @@ def _sentence(region: ExplainedRegion, verdict: ExplainedVerdict) -> str:
     return f"{'; '.join(told)}, decision {verdict.decision_id}"
 
 
+def text_item(identity: str, control: str, image: str, text: str) -> Result:
+    """What the desk says in a text area on an image."""
+    return {"id": identity, "from_name": control, "to_name": image, "type": "textarea", "value": {"text": [text]}}
+
+
+def summary(verdict: ExplainedVerdict) -> str:
+    """What the model says of an image, in one line: its classes, the next probable one, and where the evidence lies."""
+    decided = ((verdict.label, verdict.probability), *verdict.also)
+    if verdict.doubt:
+        reason = "unlike what the model was trained on" if verdict.is_unlike else "the model is not sure"
+        decided = verdict.doubt
+        told = f"Left to you, as {reason}: {_percentages(decided)}"
+    else:
+        told = _percentages(decided)
+    named = {name for name, _ in decided}
+    following = next((one for one in verdict.ranking if one[0] not in named), None)
+    if following is not None:
+        told += f", then {_percentages((following,))}"
+    return f"{told}. {_evidence(verdict.regions)}"
+
+
+def _evidence(regions: Sequence[ExplainedRegion]) -> str:
+    if not regions:
+        return "No region."
+    labels = list(dict.fromkeys(region.label for region in regions))
+    told = []
+    for label in labels:
+        drawn = [region for region in regions if region.label == label]
+        share = _percent_of(min(1.0, sum(region.evidence for region in drawn)))
+        whose = "the evidence" if len(labels) == 1 else f"the evidence for {label}"
+        told.append(f"{len(drawn)} region{'s' * (len(drawn) != 1)} with {share} of {whose}")
+    bare = sum(not region.has_evidence for region in regions)
+    warning = f" NO EVIDENCE UNDER {bare} OF THEM." if bare else ""
+    return f"{'; '.join(told)}.{warning}"
+
+
+def _percentages(classes: Sequence[tuple[str, float]]) -> str:
+    return ", ".join(f"{name} {_percent_of(probability)}" for name, probability in classes)
+
+
+def _percent_of(share: float) -> str:
+    """In whole per cent; what is not quite nothing or not quite all is not rounded to it."""
+    if 0 < share < 0.005:
+        return "under 1 %"
+    return "over 99 %" if 0.995 <= share < 1 else f"{share * 100:.0f} %"
+
+
 def _figures(classes: tuple[tuple[str, float], ...]) -> str:
     return ", ".join(f"{name} {probability:.2f}" for name, probability in classes)
 
@@ -216,6 +269,8 @@ def validate(prediction: Mapping[str, Any], config: LabelingConfig) -> tuple[str
 
 
 def _item_problems(item: Mapping[str, Any], config: LabelingConfig) -> list[str]:
+    if item.get("from_name") == SUMMARY_NAME and config.summary_on is not None:
+        return _summary_problems(item, config.summary_on)
     control = config.control(str(item.get("from_name")))
     if control is None:
         names = ", ".join(one.name for one in config.controls)
@@ -240,6 +295,16 @@ def _item_problems(item: Mapping[str, Any], config: LabelingConfig) -> list[str]
     if not (_whole(height) and _whole(width) and item.get("image_rotation") == 0):
         return [*problems, "must say original_width and original_height in whole pixels and image_rotation 0"]
     return problems + _geometry_problems(value, control.kind, int(str(height)), int(str(width)))
+
+
+def _summary_problems(item: Mapping[str, Any], image: str) -> list[str]:
+    value = item.get("value")
+    text = value.get("text") if isinstance(value, Mapping) else None
+    if not isinstance(text, list) or not text or not all(isinstance(line, str) for line in text):
+        return ["says nothing under 'text'"]
+    if (item.get("to_name"), item.get("type")) != (image, "textarea"):
+        return [f"is a '{item.get('type')}' on '{item.get('to_name')}', not a 'textarea' on '{image}'"]
+    return []
 
 
 def _label_problems(value: Mapping[str, Any], control: Control) -> list[str]:

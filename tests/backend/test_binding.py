@@ -207,3 +207,11 @@ def test_a_smart_control_that_draws_as_well_and_one_that_stands_alone_are_drawn_
     for only in ("", 'smartOnly="true"'):
         binding = bind(parse(ASKED.format(only=only, others="")), ["good", "crack"], "good")
         assert (binding.regions["crack"].control, binding.questions) == ("ask", frozenset())
+
+
+def test_reasons_for_a_correction_are_no_verdict_even_where_one_is_called_as_a_class() -> None:
+    both = choices("good", "crack") + choices("crack", "bad photograph", name="reason")
+    binding = bind(config(both), ["good", "crack"], "good")
+    assert (binding.choice_control, binding.reasons, binding.unbound) == ("verdict", "reason", ())
+    alone = bind(config(choices("good", "crack", name="reason")), ["good", "crack"], "good")
+    assert (alone.choice_control, alone.reasons) == ("reason", None)
