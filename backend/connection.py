@@ -11,7 +11,7 @@ from backend.label_studio.binding import bind_known
 from backend.label_studio.client import webhook_fields
 from backend.label_studio.errors import LabelStudioError, LabelStudioFailedError, LabelStudioUnreachableError
 from backend.label_studio.labeling_config import parse
-from backend.label_studio.payloads import ANNOTATION_ACTIONS
+from backend.label_studio.payloads import WEBHOOK_ACTIONS
 from backend.label_studio.template import TEMPLATES, evidence_tag, labeling_configuration
 from backend.map_addresses import has_maps
 
@@ -236,16 +236,16 @@ def _connect_backend(
 def _connect_webhook(
     client: LabelStudioClient, project_id: int, url: str, credentials: Credentials, former_urls: frozenset[str]
 ) -> None:
-    """Leave exactly one webhook to this backend: with the token, and for annotations only.
+    """Leave exactly one webhook to this backend: with the token, and for annotations and changed settings only.
 
     Label Studio adds one by itself when a backend is connected, for every action and without credentials.
     """
     headers = {WEBHOOK_HEADER: credentials.webhook_token}
     ours = [hook for hook in client.webhooks(project_id) if _is_our_webhook(hook, former_urls | {url})]
     if not ours:
-        client.add_webhook(project_id, url, headers=headers, actions=ANNOTATION_ACTIONS)
+        client.add_webhook(project_id, url, headers=headers, actions=WEBHOOK_ACTIONS)
         return
-    client.update_webhook(int(ours[0]["id"]), url=url, **webhook_fields(headers, ANNOTATION_ACTIONS))
+    client.update_webhook(int(ours[0]["id"]), url=url, **webhook_fields(headers, WEBHOOK_ACTIONS))
     for twin in ours[1:]:
         client.delete_webhook(int(twin["id"]))
 

@@ -12,8 +12,9 @@ from backend.label_studio.image_addresses import address_sha256
 from backend.label_studio.image_source import ImageSourceError
 from backend.label_studio.labeling_config import LabelingConfigError, parse
 from backend.label_studio.results import ExplainedVerdict, to_prediction, validate
+from backend.map_addresses import without_permission
 from backend.model_loading import ModelUnavailableError
-from db import failures, predictions
+from db import failures, labeling_configurations, predictions
 from db.errors import DatabaseError
 from db.records import NewFailure, NewPrediction
 from inspection_models.images import ImageError
@@ -87,8 +88,7 @@ class PredictionService:
             self._keep_failure(error, None, project_id, None)
             raise
         binding = self.bind(config, model.identity)
-        config_sha256 = hashlib.sha256(label_config.encode("utf-8")).hexdigest()
-        return [self._answer_one(task, model, config, binding, config_sha256, project_id) for task in tasks]
+        return [self._answer_one(task, model, config, binding, label_config, project_id) for task in tasks]
 
     def _answer_one(
         self,
@@ -96,7 +96,7 @@ class PredictionService:
         model: AnsweringModel,
         config: LabelingConfig,
         binding: Binding,
-        config_sha256: str,
+        label_config: str,
         project_id: int | None,
     ) -> dict[str, Any]:
         task_id: int | None = task.get("id")
@@ -114,7 +114,7 @@ class PredictionService:
             self._keep_failure(error, task_id, project_id, address)
             return {}
         if task_id is not None and project_id is not None:
-            self._remember(prediction, decision, address, task.get("data") or {}, task_id, project_id, config_sha256)
+            self._remember(prediction, decision, address, task.get("data") or {}, task_id, project_id, label_config)
         return prediction
 
     def _prediction(
@@ -139,8 +139,9 @@ class PredictionService:
         data: Mapping[str, Any],
         task_id: int,
         project_id: int,
-        config_sha256: str,
+        label_config: str,
     ) -> None:
+        config_sha256 = configuration_sha256(label_config)
         sent = NewPrediction(
             decision_id=decision.decision_id,
             instance=self._instance,
@@ -154,6 +155,7 @@ class PredictionService:
             **{name: _first_text(data, keys) for name, keys in _PART_KEYS.items()},
         )
         with self._database.write() as session:
+            labeling_configurations.register(session, config_sha256, without_permission(label_config))
             predictions.record(session, sent)
 
     def _keep_failure(self, error: Exception, task_id: int | None, project_id: int | None, address: str | None) -> None:
@@ -169,6 +171,11 @@ class PredictionService:
         )
         with self._database.write() as session:
             failures.record(session, failure)
+
+
+def configuration_sha256(label_config: str) -> str:
+    """What a labeling configuration is known by in the record."""
+    return hashlib.sha256(label_config.encode("utf-8")).hexdigest()
 
 
 def _verdict(decision: Decision, good_class: str | None, model_version: str) -> ExplainedVerdict:

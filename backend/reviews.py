@@ -12,10 +12,11 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.labeling_config import ANSWER_NAME, SUMMARY_NAME, LabelingConfigError, parse
 from backend.label_studio.payloads import Annotation, WebhookRequest
 from backend.label_studio.payloads import Prediction as StoredPrediction
+from backend.predictions import configuration_sha256
 from backend.region_changes import value_of
 from backend.review_comparison import Comparison, compare
 from backend.worker import JobRefusedError
-from db import actors, decisions, model_versions, predictions, reviews
+from db import actors, decisions, labeling_configurations, model_versions, predictions, reviews
 from db.keys import canonical_sha256
 from db.records import NewReview
 
@@ -154,6 +155,7 @@ class ReviewService:
             sent = _judged_prediction(session, self._instance, review.task_id, annotation)
             decision = decisions.find(session, sent.decision_id) if sent is not None else None
             binding = self._binding(session, request, decision) if decision is not None else None
+            made_for = self._former_binding(session, request, sent, binding) if sent and binding else None
             was_shown = self._was_shown(session, request, annotation)
         if sent is None or decision is None or binding is None:
             return review
@@ -161,6 +163,7 @@ class ReviewService:
             list(sent.result),
             annotation.result or [],
             binding=binding,
+            predicted_in=made_for,
             decided=decision.labels,
             is_for_review=decision.verdict == "review",
             was_cancelled=annotation.was_cancelled,
@@ -215,6 +218,15 @@ class ReviewService:
         except LabelingConfigError as error:
             raise JobRefusedError(f"the project's labeling configuration cannot be read: {error}") from error
         return bind_known(config, model.classes, model.good_class, self._mapping)
+
+    def _former_binding(
+        self, session: Session, request: WebhookRequest, sent: Prediction, binding: Binding
+    ) -> Binding | None:
+        """How the labeling configuration that was predicted for is read, where it is another one and was kept."""
+        if request.project is None or sent.label_config_sha256 == configuration_sha256(request.project.label_config):
+            return None
+        kept = labeling_configurations.find(session, sent.label_config_sha256)
+        return None if kept is None else bind_known(parse(kept), binding.classes, binding.good_class, self._mapping)
 
     def _deletion(self, request: WebhookRequest, annotation: Annotation, source: Source) -> NewReview:
         """Label Studio names a deleted annotation by its number alone; what it judged is known from its last review."""

@@ -68,6 +68,17 @@ class EnvironmentRow(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+class LabelingConfigurationRow(Base):
+    """What inspectors could say in a project: the XML that a prediction was made for."""
+
+    __tablename__ = "labeling_configuration"
+    __table_args__ = (_is_sha256("sha256"),)
+
+    sha256: Mapped[str] = mapped_column(_SHA256, primary_key=True)
+    content: Mapped[str] = mapped_column(FreeText)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 class ModelVersionRow(Base):
     """A model as it decides: weights, classes, preprocessing, calibration, thresholds and explanation settings."""
 

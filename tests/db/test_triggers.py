@@ -13,6 +13,7 @@ from db import (
     decisions,
     failures,
     jobs,
+    labeling_configurations,
     migrate,
     model_events,
     model_locations,
@@ -37,6 +38,7 @@ def filled(database: Database) -> Iterator[Database]:
         model = model_versions.register(session, samples.model())
         model_locations.record(session, samples.model().fingerprint, "/models/steel")
         model_events.activate(session, model.id, model_events.DESK, actor="ada")
+        labeling_configurations.register(session, samples.sha("config"), "<View/>")
         decision = decisions.record(session, samples.decision())
         prediction = predictions.record(session, samples.prediction(decision.id))
         actor = actors.pseudonym(session, instance=samples.INSTANCE, ls_user_id=1)
