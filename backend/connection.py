@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import tostring  # nosec B405: writes only
 
@@ -61,6 +61,7 @@ def create_project(
     heading: str,
     maps: MapAddresses,
     template: str = "default",
+    images: int | None = None,
     is_blind: bool = False,
 ) -> int:
     """Make a project whose labeling configuration has a choice for each class and a label for each defect.
@@ -72,16 +73,20 @@ def create_project(
 
     Args:
         template: one of `TEMPLATES`.
+        images: how many each part has, where the template is for several.
 
     Raises:
         LabelStudioError: Label Studio refused, or did not say whether it has made the project.
     """
+    chosen = TEMPLATES[template]
+    if images is not None and chosen.images > 1:
+        chosen = replace(chosen, images=images)
     config = labeling_configuration(
         model.classes,
         model.good_class,
         heading=heading,
         takes_several=model.names_several,
-        template=TEMPLATES[template],
+        template=chosen,
         is_blind=is_blind,
         maps=None if is_blind else maps.of_none,
     )
@@ -171,7 +176,11 @@ def _connected(
 def _missing_map_tag(label_config: str, binding: Binding, address: str) -> str | None:
     if has_maps(label_config) or binding.image is None:
         return None
-    return tostring(evidence_tag(address, binding.image.variable), encoding="unicode")
+    tags = [
+        evidence_tag(address, image.variable, place if len(binding.images) > 1 else None)
+        for place, image in enumerate(binding.images, start=1)
+    ]
+    return "".join(tostring(tag, encoding="unicode") for tag in tags)
 
 
 def connected_projects(client: LabelStudioClient, webhook_token: str) -> frozenset[int]:

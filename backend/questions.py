@@ -117,7 +117,7 @@ class QuestionService:
     ) -> dict[str, Any]:
         binding = bind_known(config, model.identity.classes, model.identity.good_class, self._mapping)
         question = read_question(context, binding)
-        evidence = self._evidence(task, question, binding, model)
+        evidence = self._evidence(task, question, model)
         if evidence.size != question.size:
             raise QuestionError(
                 f"the rectangle was drawn on an image of {question.size[1]} x {question.size[0]} pixels, this one has "
@@ -128,13 +128,9 @@ class QuestionService:
             raise QuestionError(f"the answer does not fit the labeling configuration: {'; '.join(problems)}")
         return answer
 
-    def _evidence(
-        self, task: Mapping[str, Any], question: Question, binding: Binding, model: AnsweringModel
-    ) -> _Evidence:
-        if binding.image is None:
-            raise QuestionError("; ".join(binding.unbound))
+    def _evidence(self, task: Mapping[str, Any], question: Question, model: AnsweringModel) -> _Evidence:
         try:
-            fetched = self._images.fetch(binding.image.address(task.get("data") or {}), task_id=task.get("id"))
+            fetched = self._images.fetch(question.image.address(task.get("data") or {}), task_id=task.get("id"))
             decision = model.decider.recall(fetched.data)
             recorded = None if decision is None else _recorded(decision, question.label, model)
             if recorded is not None:
@@ -171,8 +167,8 @@ class QuestionService:
             card.thresholds.region.relative,
             least_evidence=card.regions.least_evidence,
         )
-        bound = binding.regions.get(question.label)
-        if bound is None or binding.image is None:
+        bound = binding.regions_on(question.image.name).get(question.label)
+        if bound is None:
             raise QuestionError(
                 f"'{question.label}' has no label to draw its regions with: {'; '.join(binding.unbound)}"
             )
@@ -184,7 +180,7 @@ class QuestionService:
         ).hexdigest()[:10]
         items = [
             region_item(
-                f"{name}-a{index}", one, f"asked: {region_sentence(one)}", bound, binding.image.name, evidence.size
+                f"{name}-a{index}", one, f"asked: {region_sentence(one)}", bound, question.image.name, evidence.size
             )
             for index, one in enumerate(shown)
         ]

@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from backend.label_studio.binding import Binding, bind_known
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.labeling_config import ANSWER_NAME, SUMMARY_NAME, LabelingConfigError, parse
+from backend.label_studio.labeling_config import ANSWER_NAME, LabelingConfigError, is_summary, parse
 from backend.label_studio.payloads import Annotation, WebhookRequest
 from backend.label_studio.payloads import Prediction as StoredPrediction
+from backend.part_verdict import judge_part
 from backend.predictions import configuration_sha256
 from backend.region_changes import value_of
 from backend.review_comparison import Comparison, compare
@@ -155,6 +156,7 @@ class ReviewService:
             sent = _judged_prediction(session, self._instance, review.task_id, annotation)
             decision = decisions.find(session, sent.decision_id) if sent is not None else None
             binding = self._binding(session, request, decision) if decision is not None else None
+            decided = _decided(session, sent, decision, binding) if sent and decision and binding else ()
             made_for = self._former_binding(session, request, sent, binding) if sent and binding else None
             was_shown = self._was_shown(session, request, annotation)
         if sent is None or decision is None or binding is None:
@@ -164,7 +166,7 @@ class ReviewService:
             annotation.result or [],
             binding=binding,
             predicted_in=made_for,
-            decided=decision.labels,
+            decided=decided,
             is_for_review=decision.verdict == "review",
             was_cancelled=annotation.was_cancelled,
         )
@@ -271,7 +273,14 @@ def _judged_prediction(
 
 def _is_told(item: Mapping[str, Any]) -> bool:
     """Whether an item of a result is what the desk had said in the page."""
-    return item.get("from_name") in (ANSWER_NAME, SUMMARY_NAME) and item.get("type") == "textarea"
+    name = str(item.get("from_name"))
+    return item.get("type") == "textarea" and (name == ANSWER_NAME or is_summary(name))
+
+
+def _decided(session: Session, sent: Prediction, decision: Decision, binding: Binding) -> tuple[str, ...]:
+    """All classes that a prediction said: of a part with several images, what was decided on any of them."""
+    found = [decisions.find(session, image.decision_id) for image in sent.images]
+    return judge_part([one for one in found if one is not None] or [decision], binding.good_class).labels
 
 
 def _reasons(result: Sequence[Mapping[str, Any]], binding: Binding) -> tuple[str, ...] | None:
@@ -286,6 +295,7 @@ def _changes(comparison: Comparison) -> list[dict[str, Any]]:
             "change": change.kind,
             "region_predicted": change.region_id_predicted,
             "region_final": change.region_id_final,
+            **({} if change.image is None else {"image": change.image}),
             "label_before": change.label_before,
             "label_after": change.label_after,
             "iou": change.iou,

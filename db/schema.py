@@ -295,6 +295,25 @@ class PredictionRow(Base):
     image_address_sha256: Mapped[str | None] = mapped_column(_SHA256)
 
 
+class PredictionImageRow(Base):
+    """One of several images that a prediction is about, with the decision on it."""
+
+    __tablename__ = "prediction_image"
+    __table_args__ = (
+        _is_sha256("image_address_sha256"),
+        CheckConstraint("position >= 1", name="position_range"),
+        Index(None, "decision_id"),
+        Index(None, "image_address_sha256"),
+    )
+
+    prediction_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("prediction.prediction_id"), primary_key=True)
+    position: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(Text)
+    decision_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("decision.decision_id"))
+    image_uri: Mapped[str | None] = mapped_column(FreeText)
+    image_address_sha256: Mapped[str | None] = mapped_column(_SHA256)
+
+
 class FailureRow(Base):
     """Something that was asked for and could not be done, with its reason."""
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-TemplateName: TypeAlias = Literal["default", "multi-label", "brush", "boxes"]
+TemplateName: TypeAlias = Literal["default", "multi-label", "brush", "boxes", "several-images"]
 
 
 def register(application: typer.Typer) -> None:
@@ -28,6 +28,9 @@ def connect_project(
     template: Annotated[
         TemplateName, typer.Option("--template", help="With --new: what its labeling configuration is made for.")
     ] = "default",
+    images: Annotated[
+        int, typer.Option("--images", min=2, max=9, help="With --template several-images: how many each part has.")
+    ] = 2,
     backend_url: Annotated[
         str | None, typer.Option("--backend-url", help="This backend's address as Label Studio reaches it.")
     ] = None,
@@ -68,7 +71,7 @@ def connect_project(
         if project is None:
             heading = "Which defect, and where?"
             project = create_project(
-                client, str(new), model, heading=heading, maps=maps, template=template, is_blind=blind
+                client, str(new), model, heading=heading, maps=maps, template=template, images=images, is_blind=blind
             )
         report = connect(
             client,

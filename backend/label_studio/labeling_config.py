@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 from xml.etree.ElementTree import Element, ParseError  # nosec B405: types only, the parser is defusedxml's
 
@@ -19,7 +19,8 @@ from defusedxml.ElementTree import fromstring
 ANSWER_NAME = "answer"
 """The text area in which the labeling page shows what was answered to a question."""
 SUMMARY_NAME = "model"
-"""The text area in which the labeling page shows, in one sentence, what the model says of an image."""
+"""The text area in which the labeling page shows, in one line, what the model says of an image; of several images each
+has one of its own, with a number: `model_1`."""
 REASONS_NAME = "reason"
 """The choices in which an inspector says why they corrected the model."""
 MAX_CONFIG_CHARACTERS = 500_000
@@ -33,6 +34,7 @@ _KINDS: frozenset[str] = frozenset(
     {"choices", "polygonlabels", "brushlabels", "rectanglelabels", "ellipselabels", "keypointlabels"}
 )
 _LABEL_TAGS = frozenset({"label", "choice"})
+_SUMMARY = re.compile(rf"{SUMMARY_NAME}(_[0-9]+)?")
 _VARIABLE = re.compile(r"\$([\w.]+)")
 
 
@@ -108,15 +110,15 @@ class Control:
 class LabelingConfig:
     """The images and their controls, in document order; `notes` says which controls were left out and why.
 
-    `answers_on` and `summary_on` are the images of the text areas `ANSWER_NAME`, which tells what was answered to a
-    question, and `SUMMARY_NAME`, which tells what the model says; None where there is no such text area.
+    `answers_on` is the image of the text area `ANSWER_NAME`, which tells what was answered to a question; None where
+    there is none. `summaries` are, by image, the text areas that tell what the model says of it.
     """
 
     images: tuple[ImageObject, ...]
     controls: tuple[Control, ...]
     notes: tuple[str, ...] = ()
     answers_on: str | None = None
-    summary_on: str | None = None
+    summaries: Mapping[str, str] = field(default_factory=dict)
 
     def control(self, name: str) -> Control | None:
         """The control of that name, or None."""
@@ -146,17 +148,22 @@ def parse(label_config: str) -> LabelingConfig:
         control, note = _control(element, image_names, named)
         controls += [control] if control else []
         notes += [note] if note else []
-    answers_on, summary_on = (_text_area_on(name, root, image_names) for name in (ANSWER_NAME, SUMMARY_NAME))
-    return LabelingConfig(images, tuple(controls), tuple(notes), answers_on, summary_on)
+    texts = _text_areas(root, image_names)
+    summaries = {image: name for name, image in reversed(texts) if is_summary(name)}
+    answers_on = next((image for name, image in texts if name == ANSWER_NAME), None)
+    return LabelingConfig(images, tuple(controls), tuple(notes), answers_on, summaries)
 
 
-def _text_area_on(name: str, root: Element, images: set[str]) -> str | None:
-    told = (
-        element.attrib.get("toName", "").strip()
-        for element in root.iter()
-        if _tag(element) == "textarea" and element.attrib.get("name", "").strip() == name
-    )
-    return next((image for image in told if image in images), None)
+def is_summary(name: str) -> bool:
+    """Whether a text area of this name tells what the model says."""
+    return _SUMMARY.fullmatch(name) is not None
+
+
+def _text_areas(root: Element, images: set[str]) -> list[tuple[str, str]]:
+    """Each text area on an image, by its name and that of the image."""
+    areas = [element for element in root.iter() if _tag(element) == "textarea"]
+    named = [(one.attrib.get("name", "").strip(), one.attrib.get("toName", "").strip()) for one in areas]
+    return [(name, image) for name, image in named if image in images]
 
 
 def _xml(text: str) -> Element:

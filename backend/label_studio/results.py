@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.label_studio.binding import Binding, RegionBinding
-from backend.label_studio.labeling_config import SUMMARY_NAME, Control, LabelingConfig
+from backend.label_studio.labeling_config import Control, LabelingConfig
 from inspection_models import brush_rle
 
 Result = dict[str, Any]
@@ -76,7 +76,9 @@ class ExplainedVerdict:
     ranking: tuple[tuple[str, float], ...] = ()
 
 
-def to_prediction(verdict: ExplainedVerdict, binding: Binding) -> dict[str, Any]:
+def to_prediction(
+    verdict: ExplainedVerdict, binding: Binding, images: Mapping[str, ExplainedVerdict] | None = None
+) -> dict[str, Any]:
     """The prediction for one task: `result`, `score` and `model_version`.
 
     The decided classes are said by their choices, each region by the one control its class is bound to; what the
@@ -84,16 +86,23 @@ def to_prediction(verdict: ExplainedVerdict, binding: Binding) -> dict[str, Any]
     the most probable class. A decision that is left to the inspector ticks nothing, lest it be taken for an answer, and
     has the score 0, by which Label Studio's queue can bring it first. The same verdict gives the same ids, so repeating
     it changes nothing.
+
+    Args:
+        images: of a part with several images, the verdict on each by its name; then `verdict` is that on the part, and
+            only its classes are said.
     """
     return {
-        "result": to_result(verdict, binding),
+        "result": to_result(verdict, binding, images),
         "score": 0.0 if verdict.doubt else float(verdict.probability),
         "model_version": verdict.model_version,
     }
 
 
-def to_result(verdict: ExplainedVerdict, binding: Binding) -> list[Result]:
-    """The `result` list of the prediction: the choice first, then the regions in the order given, then the summary."""
+def to_result(
+    verdict: ExplainedVerdict, binding: Binding, images: Mapping[str, ExplainedVerdict] | None = None
+) -> list[Result]:
+    """The `result` list of the prediction: the choice first, then of each image the regions in the order given and the
+    summary."""
     if binding.image is None:
         return []
     result: list[Result] = []
@@ -103,23 +112,30 @@ def to_result(verdict: ExplainedVerdict, binding: Binding) -> list[Result]:
             {
                 "id": choice_id(verdict.decision_id),
                 "from_name": binding.choice_control,
-                "to_name": binding.image.name,
+                "to_name": binding.choice_image,
                 "type": "choices",
                 "score": float(verdict.probability),
                 "value": {"choices": ticked},
             }
         )
+    for image, seen in (images or {binding.image.name: verdict}).items():
+        # The same photograph may stand at several places of a part.
+        source = seen.decision_id if image == binding.image.name else f"{seen.decision_id} {image}"
+        result += _of_image(image, seen, source, binding)
+    return result
+
+
+def _of_image(image: str, verdict: ExplainedVerdict, source: str, binding: Binding) -> list[Result]:
+    """What is drawn and told on one image; `source` makes its ids."""
+    result = []
+    regions = binding.regions_on(image)
     for index, region in enumerate(verdict.regions):
-        bound = binding.regions.get(region.label)
+        bound = regions.get(region.label)
         if bound is not None:
-            identity = region_id(verdict.decision_id, index)
-            result.append(
-                region_item(identity, region, _sentence(region, verdict), bound, binding.image.name, verdict.image_size)
-            )
-    if binding.summary_on is not None:
-        result.append(
-            text_item(f"{_digest(verdict.decision_id)}-m", SUMMARY_NAME, binding.summary_on, summary(verdict))
-        )
+            told = _sentence(region, verdict)
+            result.append(region_item(region_id(source, index), region, told, bound, image, verdict.image_size))
+    if image in binding.summaries:
+        result.append(text_item(f"{_digest(source)}-m", binding.summaries[image], image, summary(verdict)))
     return result
 
 
@@ -269,8 +285,8 @@ def validate(prediction: Mapping[str, Any], config: LabelingConfig) -> tuple[str
 
 
 def _item_problems(item: Mapping[str, Any], config: LabelingConfig) -> list[str]:
-    if item.get("from_name") == SUMMARY_NAME and config.summary_on is not None:
-        return _summary_problems(item, config.summary_on)
+    if item.get("from_name") in config.summaries.values():
+        return _summary_problems(item, config.summaries)
     control = config.control(str(item.get("from_name")))
     if control is None:
         names = ", ".join(one.name for one in config.controls)
@@ -297,13 +313,13 @@ def _item_problems(item: Mapping[str, Any], config: LabelingConfig) -> list[str]
     return problems + _geometry_problems(value, control.kind, int(str(height)), int(str(width)))
 
 
-def _summary_problems(item: Mapping[str, Any], image: str) -> list[str]:
+def _summary_problems(item: Mapping[str, Any], summaries: Mapping[str, str]) -> list[str]:
     value = item.get("value")
     text = value.get("text") if isinstance(value, Mapping) else None
     if not isinstance(text, list) or not text or not all(isinstance(line, str) for line in text):
         return ["says nothing under 'text'"]
-    if (item.get("to_name"), item.get("type")) != (image, "textarea"):
-        return [f"is a '{item.get('type')}' on '{item.get('to_name')}', not a 'textarea' on '{image}'"]
+    if item.get("type") != "textarea" or summaries.get(str(item.get("to_name"))) != item["from_name"]:
+        return [f"is a '{item.get('type')}' on '{item.get('to_name')}', where there is no '{item['from_name']}'"]
     return []
 
 

@@ -72,10 +72,12 @@ class Template:
     Attributes:
         regions: the kind that regions are drawn as.
         takes_several: whether several classes can be ticked even where the model names one.
+        images: how many photographs each part has.
     """
 
     regions: RegionKind = "polygonlabels"
     takes_several: bool = False
+    images: int = 1
 
 
 DEFAULT_TEMPLATE = Template()
@@ -84,6 +86,7 @@ TEMPLATES: Mapping[str, Template] = {
     "multi-label": Template(takes_several=True),
     "brush": Template(regions="brushlabels"),
     "boxes": Template(regions="rectanglelabels"),
+    "several-images": Template(images=2),
 }
 """By the name that `inspection connect --template` takes."""
 
@@ -109,35 +112,104 @@ def labeling_configuration(
         is_blind: nothing is there that the model says, to ask the model with, or to correct it by.
         maps: the address of the project's maps, which are shown beside the image; None shows none.
     """
-    view = Element("View")
-    top = SubElement(view, "View", style=_ROW)
-    SubElement(top, "Header", value=heading, size="4", style="margin: 0")
-    if not is_blind:
-        top.append(_filling(_text(SUMMARY_NAME, IMAGE_NAME, "What the model says stands here.")))
-    undecided = SubElement(view, "View", visibleWhen="choice-unselected", whenTagName=CHOICES_NAME)
-    SubElement(undecided, "Header", value=UNDECIDED, size="5")
-    ordered = [name for name in classes if name == good_class] + [name for name in classes if name != good_class]
-    keys = dict(zip(ordered, "123456789", strict=False))
-    judging = SubElement(view, "View", style=_ROW)
-    judging.append(
-        _choices(CHOICES_NAME, ordered, keys, multiple=takes_several or template.takes_several, required=True)
-    )
     defects = [name for name in classes if name != good_class]
-    judging.append(_labels(defects, template.regions))
-    if not is_blind:
-        asking = SubElement(view, "View", style=_ROW)
-        asking.append(_questions(defects))
-        asking.append(_filling(_text(ANSWER_NAME, IMAGE_NAME, "Answers to questions stand here.")))
-        why = SubElement(view, "View", style=_ROW)
-        SubElement(why, "Header", value="Corrected:", size="5", style="margin: 0; font-size: 14px")
-        why.append(_filling(_choices(REASONS_NAME, list(REASONS), REASONS, multiple=True, required=False)))
-    view.append(_photograph(maps))
+    page = _Page(
+        classes=[name for name in classes if name == good_class] + defects,
+        defects=defects,
+        regions=template.regions,
+        takes_several=takes_several or template.takes_several,
+        is_blind=is_blind,
+        maps=maps,
+    )
+    view = Element("View")
+    if template.images == 1:
+        view.extend(_of_one_image(page, heading))
+    else:
+        view.extend(_of_several_images(page, heading, template.images))
     indent(view)
     return tostring(view, encoding="unicode")
 
 
-def _choices(name: str, values: Sequence[str], keys: Mapping[str, str], *, multiple: bool, required: bool) -> Element:
-    control = Element("Choices", name=name, toName=IMAGE_NAME, choice="multiple" if multiple else "single")
+@dataclass(frozen=True)
+class _Page:
+    """What the rows of a page are made of; `classes` in the order of their keys, `defects` in that of the model."""
+
+    classes: Sequence[str]
+    defects: Sequence[str]
+    regions: RegionKind
+    takes_several: bool
+    is_blind: bool
+    maps: str | None
+
+
+def _of_one_image(page: _Page, heading: str) -> list[Element]:
+    told = [] if page.is_blind else [_filling(_summary(None))]
+    rows = [
+        _row(_heading(heading), *told),
+        _undecided(),
+        _row(_verdict(page, IMAGE_NAME), _labels(page, None)),
+    ]
+    if not page.is_blind:
+        rows += [_row(_questions(page.defects, None), _filling(_answers(IMAGE_NAME))), _reasons(IMAGE_NAME)]
+    return [*rows, _photograph(page.maps, None)]
+
+
+def _of_several_images(page: _Page, heading: str, images: int) -> list[Element]:
+    """The verdict on the part above, then each image with what is said of it and drawn on it."""
+    first = _numbered(IMAGE_NAME, 1)
+    rows = [_row(_heading(heading)), _undecided(), _row(_verdict(page, first))]
+    if not page.is_blind:
+        rows += [_reasons(first), _row(_filling(_answers(first)))]
+    for number in range(1, images + 1):
+        name = Element("Header", value=f"Image {number}", size="5", style="margin: 0")
+        told = [] if page.is_blind else [_filling(_summary(number))]
+        asked = [] if page.is_blind else [_questions(page.defects, number)]
+        rows += [_row(name, *told), _row(_labels(page, number), *asked), _photograph(page.maps, number)]
+    return rows
+
+
+def _numbered(name: str, number: int | None) -> str:
+    """A name, with the number of its image where there are several."""
+    return name if number is None else f"{name}_{number}"
+
+
+def _row(*tags: Element) -> Element:
+    row = Element("View", style=_ROW)
+    row.extend(tags)
+    return row
+
+
+def _filling(control: Element) -> Element:
+    """The control in what its row leaves free."""
+    place = Element("View", style="flex: 1 1 300px; min-width: 0")
+    place.append(control)
+    return place
+
+
+def _heading(text: str) -> Element:
+    return Element("Header", value=text, size="4", style="margin: 0")
+
+
+def _undecided() -> Element:
+    hint = Element("View", visibleWhen="choice-unselected", whenTagName=CHOICES_NAME)
+    SubElement(hint, "Header", value=UNDECIDED, size="5")
+    return hint
+
+
+def _verdict(page: _Page, image: str) -> Element:
+    keys = dict(zip(page.classes, "123456789", strict=False))
+    return _choices(CHOICES_NAME, image, page.classes, keys, multiple=page.takes_several, required=True)
+
+
+def _reasons(image: str) -> Element:
+    name = Element("Header", value="Corrected:", size="5", style="margin: 0; font-size: 14px")
+    return _row(name, _filling(_choices(REASONS_NAME, image, list(REASONS), REASONS, multiple=True, required=False)))
+
+
+def _choices(
+    name: str, image: str, values: Sequence[str], keys: Mapping[str, str], *, multiple: bool, required: bool
+) -> Element:
+    control = Element("Choices", name=name, toName=image, choice="multiple" if multiple else "single")
     control.set("showInLine", "true")
     control.set("required", "true" if required else "false")
     for value in values:
@@ -147,25 +219,37 @@ def _choices(name: str, values: Sequence[str], keys: Mapping[str, str], *, multi
     return control
 
 
-def _labels(defects: Sequence[str], kind: RegionKind) -> Element:
-    looks = _LOOKS[kind]
-    control = Element(REGION_TAGS[kind], {**looks.attributes, "name": REGIONS_NAME, "toName": IMAGE_NAME})
+def _labels(page: _Page, number: int | None) -> Element:
+    looks = _LOOKS[page.regions]
+    names = {"name": _numbered(REGIONS_NAME, number), "toName": _numbered(IMAGE_NAME, number)}
+    control = Element(REGION_TAGS[page.regions], {**names, **looks.attributes})
     # Else the smart tool would draw with it as well.
     control.set("smart", "false")
-    letters = [letter for letter in _LETTERS if letter not in looks.tool_keys]
-    for place, name in enumerate(defects):
+    # A key is one label's alone, so those of further images are chosen with the mouse.
+    letters = [letter for letter in _LETTERS if letter not in looks.tool_keys] if number in (None, 1) else []
+    for place, name in enumerate(page.defects):
         label = SubElement(control, "Label", value=name, background=_COLOURS[place % len(_COLOURS)])
         if place < len(letters):
             label.set("hotkey", letters[place])
     return control
 
 
-def _questions(defects: Sequence[str]) -> Element:
+def _questions(defects: Sequence[str], number: int | None) -> Element:
     # The smart tool's alone, so that nothing is drawn with these labels but questions.
-    asked = Element("RectangleLabels", name=ASK_NAME, toName=IMAGE_NAME, smart="true", smartOnly="true")
+    names = {"name": _numbered(ASK_NAME, number), "toName": _numbered(IMAGE_NAME, number)}
+    asked = Element("RectangleLabels", {**names, "smart": "true", "smartOnly": "true"})
     for place, name in enumerate(defects):
         SubElement(asked, "Label", value=f"{name}?", alias=name, background=_COLOURS[place % len(_COLOURS)])
     return asked
+
+
+def _summary(number: int | None) -> Element:
+    image = _numbered(IMAGE_NAME, number)
+    return _text(_numbered(SUMMARY_NAME, number), image, "What the model says stands here.")
+
+
+def _answers(image: str) -> Element:
+    return _text(ANSWER_NAME, image, "Answers to questions stand here.")
 
 
 def _text(name: str, image: str, placeholder: str) -> Element:
@@ -182,28 +266,26 @@ def _text(name: str, image: str, placeholder: str) -> Element:
     )
 
 
-def _filling(control: Element) -> Element:
-    """The control in what its row leaves free."""
-    place = Element("View", style="flex: 1 1 300px; min-width: 0")
-    place.append(control)
-    return place
-
-
-def _photograph(maps: str | None) -> Element:
+def _photograph(maps: str | None, number: int | None) -> Element:
     """The image; side by side with its maps where there is room for both, else the maps below."""
+    image = _image(_numbered(IMAGE_NAME, number), f"${_numbered(IMAGE_VARIABLE, number)}")
     if maps is None:
-        return _image(IMAGE_NAME, f"${IMAGE_VARIABLE}")
+        return image
     columns = Element("View", style="display: flex; flex-wrap: wrap; gap: 12px")
     photograph = SubElement(columns, "View", style="flex: 3 1 480px; min-width: 0")
-    photograph.append(_image(IMAGE_NAME, f"${IMAGE_VARIABLE}"))
+    photograph.append(image)
     why = SubElement(columns, "View", style="flex: 2 1 300px; min-width: 0")
-    why.append(evidence_tag(maps, IMAGE_VARIABLE))
+    why.append(evidence_tag(maps, _numbered(IMAGE_VARIABLE, number), number))
     return columns
 
 
-def evidence_tag(maps: str, variable: str) -> Element:
-    """The tag that shows the maps of the image whose address the task's data has under `variable`."""
-    return _image(EVIDENCE_NAME, f"{maps}?image=${variable}")
+def evidence_tag(maps: str, variable: str, number: int | None = None) -> Element:
+    """The tag that shows the maps of the image whose address the task's data has under `variable`.
+
+    Args:
+        number: of the image, where a part has several.
+    """
+    return _image(_numbered(EVIDENCE_NAME, number), f"{maps}?image=${variable}")
 
 
 def _image(name: str, value: str) -> Element:

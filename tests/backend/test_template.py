@@ -105,13 +105,13 @@ def test_label_studio_itself_accepts_it(good: str | None, maps: str | None) -> N
 
 def test_where_the_model_is_not_shown_there_is_nothing_to_ask_with_or_to_correct() -> None:
     config = parse(labeling_configuration(["good", "crack"], "good", heading="x", is_blind=True))
-    assert (config.answers_on, config.summary_on) == (None, None)
+    assert (config.answers_on, config.summaries) == (None, {})
     assert [control.name for control in config.controls] == ["defect", "region"]
 
 
 def test_the_page_has_a_place_for_what_the_model_says_and_one_for_why_it_was_wrong() -> None:
     config = parse(labeling_configuration(["good", "crack"], "good", heading="x"))
-    assert config.summary_on == IMAGE_NAME
+    assert config.summaries == {IMAGE_NAME: "model"}
     binding = bind(config, ["good", "crack"], "good")
     assert (binding.choice_control, binding.reasons, binding.unbound) == (CHOICES_NAME, "reason", ())
     reasons = config.control("reason")
@@ -129,7 +129,9 @@ def test_every_template_says_all_that_a_model_can_and_no_key_means_two_things(te
     LabelInterface(text).validate()
     binding = bind(parse(text), classes, "good")
     assert (binding.unbound, binding.unsayable) == ((), ())
-    assert {bound.kind for bound in binding.regions.values()} == {made.regions}
+    assert len(binding.images) == len(binding.summaries) == made.images
+    for image in binding.images:
+        assert {bound.kind for bound in binding.regions_on(image.name).values()} == {made.regions}
     assert binding.takes_several == made.takes_several
     keys = [tag.get("hotkey") for tag in fromstring(text).iter() if tag.get("hotkey")]
     assert len(set(keys)) == len(keys)
