@@ -143,6 +143,12 @@ def images(count: int) -> list[tuple[str, bytes]]:
     return [(f"panel_{n}.png", desks.png(160, 120, seed=100 + n)) for n in range(count)]
 
 
+def counts(predicted: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """What `inspection predict --json` tells of the tasks."""
+    told = json.loads(predicted.stdout)
+    return {name: told[name] for name in ("tasks", "already", "predicted", "gone", "failed")}
+
+
 def test_connect_predict_annotate_with_a_legacy_token(place: DeskPlace, client: LabelStudioClient) -> None:
     key = {"INSPECTION_LABEL_STUDIO_API_KEY": place.legacy}
     connected = place.run("connect", "--new", "Panels by connect", "--json", **key)
@@ -153,7 +159,7 @@ def test_connect_predict_annotate_with_a_legacy_token(place: DeskPlace, client: 
     assert predicted.returncode == 0, predicted.stderr
     assert json.loads(predicted.stdout)["predicted"] == 3
     again = place.run("predict", "--project", str(project), "--json")
-    assert json.loads(again.stdout) == {"tasks": 3, "already": 3, "predicted": 0, "unanswered": []}
+    assert counts(again) == {"tasks": 3, "already": 3, "predicted": 0, "gone": [], "failed": []}
     task = next(iter(client.tasks(project)))
     [prediction] = task["predictions"]
     annotation = client.create_annotation(task["id"], prediction["result"], parent_prediction=prediction["id"])
@@ -252,7 +258,7 @@ def test_a_project_is_switched_to_another_model_and_back_without_a_restart(
     assert [prediction["model_version"] for prediction in opened_task["predictions"]] == [second]
     predicted = place.run("predict", "--project", str(project), "--json")
     assert predicted.returncode == 0, predicted.stderr
-    assert json.loads(predicted.stdout)["unanswered"] == []
+    assert json.loads(predicted.stdout)["failed"] == []
     by_version = {p["id"]: p["model_version"] for p in client.predictions(project)}
     assert sorted(by_version.values()) == sorted([first, second] * 2)
     assert client.project(project)["model_version"] == second
@@ -273,7 +279,7 @@ def test_a_project_is_switched_to_another_model_and_back_without_a_restart(
     taken_back = place.run("models", "back", "--project", str(project), "--json")
     assert json.loads(taken_back.stdout)["model"] == first, taken_back.stderr
     again = place.run("predict", "--project", str(project), "--json")
-    assert json.loads(again.stdout) == {"tasks": 2, "already": 2, "predicted": 0, "unanswered": []}
+    assert counts(again) == {"tasks": 2, "already": 2, "predicted": 0, "gone": [], "failed": []}
     assert client.project(project)["model_version"] == first
     told = [event["what"] for event in json.loads(place.run("models", "history", "--json").stdout)]
     assert told == ["activated", "taken back"]
@@ -475,12 +481,12 @@ def test_a_hostile_image_is_kept_as_failure_and_harms_no_other(place: DeskPlace,
     client.import_files(project, [("torn.png", desks.png()[:100]), ("whole.png", desks.png(90, 70, seed=77))])
     predicted = place.run("predict", "--project", str(project), "--json")
     assert predicted.returncode == 1
-    [unanswered] = json.loads(predicted.stdout)["unanswered"]
+    [failed] = json.loads(predicted.stdout)["failed"]
     from db import failures
 
     with opened(place.database_url) as database, database.read() as session:
         reasons = {f.task_id: f.reason for f in failures.recent(session, kind="predict")}
-    assert unanswered in reasons
+    assert failed["reason"] == reasons[failed["task"]]
     assert len(client.predictions(project)) == 1
 
 
