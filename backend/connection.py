@@ -79,6 +79,7 @@ def create_project(
         takes_several=model.names_several,
         asks=not is_blind,
         maps=None if is_blind else maps.of_none,
+        is_blind=is_blind,
     )
     # The queue brings first what the model leaves to the inspector, then what it is least sure of.
     sampling = "Uniform sampling" if is_blind else "Uncertainty sampling"

@@ -72,6 +72,8 @@ class PredictionService:
     ) -> list[dict[str, Any]]:
         """One prediction a task, in order, all by the model that is in use for the project as the request comes in.
 
+        Where the labeling configuration is blind, what the model says is recorded, and the prediction says nothing.
+
         A task that fails gets `{}`, which Label Studio stores nothing for; its reason is kept in SQL, and the other
         tasks are answered all the same.
 
@@ -115,7 +117,8 @@ class PredictionService:
             return {}
         if task_id is not None and project_id is not None:
             self._remember(prediction, decision, address, task.get("data") or {}, task_id, project_id, config_sha256)
-        return prediction
+        # Label Studio shows a prediction to whoever opens its task from the list, whatever the project's settings.
+        return {**prediction, "result": [], "score": 0.0} if config.is_blind else prediction
 
     def _prediction(
         self, decision: Decision, model_version: str, binding: Binding, config: LabelingConfig

@@ -18,6 +18,8 @@ from defusedxml.ElementTree import fromstring
 
 ANSWER_NAME = "answer"
 """The text area in which the labeling page shows what was answered to a question."""
+BLIND_CLASS = "inspection-blind"
+"""The class of a view whose inspectors are to see nothing of what the model says."""
 MAX_CONFIG_CHARACTERS = 500_000
 MAX_CONFIG_DEPTH = 100
 """Tags within tags; readers that follow them, here and in Label Studio's SDK, go no deeper than some hundreds."""
@@ -105,13 +107,14 @@ class LabelingConfig:
     """The images and their controls, in document order; `notes` says which controls were left out and why.
 
     `answers_on` is the image of the text area `ANSWER_NAME`, which tells what was answered to a question; None where
-    there is no such text area.
+    there is no such text area. `is_blind` says whether the model's answers are kept from Label Studio.
     """
 
     images: tuple[ImageObject, ...]
     controls: tuple[Control, ...]
     notes: tuple[str, ...] = ()
     answers_on: str | None = None
+    is_blind: bool = False
 
     def control(self, name: str) -> Control | None:
         """The control of that name, or None."""
@@ -141,7 +144,8 @@ def parse(label_config: str) -> LabelingConfig:
         control, note = _control(element, image_names, named)
         controls += [control] if control else []
         notes += [note] if note else []
-    return LabelingConfig(images, tuple(controls), tuple(notes), _answers_on(root, image_names))
+    is_blind = any(BLIND_CLASS in element.attrib.get("className", "").split() for element in root.iter())
+    return LabelingConfig(images, tuple(controls), tuple(notes), _answers_on(root, image_names), is_blind)
 
 
 def _answers_on(root: Element, images: set[str]) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from backend.label_studio.labeling_config import ANSWER_NAME
+from backend.label_studio.labeling_config import ANSWER_NAME, BLIND_CLASS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +43,7 @@ def labeling_configuration(
     takes_several: bool = False,
     asks: bool = True,
     maps: str | None = None,
+    is_blind: bool = False,
 ) -> str:
     """One choice a class on the number keys, a polygon label for every defect class, and the image with zoom.
 
@@ -53,8 +54,9 @@ def labeling_configuration(
         takes_several: whether several classes can be ticked for one image.
         asks: whether there is a label for every defect class, too, with which the smart tool asks about a place.
         maps: the address of the project's maps, which are shown beside the image; None shows none.
+        is_blind: whether the desk is to keep its answers from Label Studio; then it `asks` nothing, without `maps`.
     """
-    view = Element("View")
+    view = Element("View", className=BLIND_CLASS) if is_blind else Element("View")
     SubElement(view, "Header", value=heading, size="4")
     undecided = SubElement(view, "View", visibleWhen="choice-unselected", whenTagName=CHOICES_NAME)
     SubElement(undecided, "Header", value=UNDECIDED, size="5")
