@@ -12,7 +12,6 @@ from db.schema import DecisionRow, ModelVersionRow, PredictionRow, ReviewRow
 from db.standing import standing_reviews
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from datetime import datetime
     from uuid import UUID
 
@@ -66,18 +65,19 @@ class StandingReview:
     image: JudgedImage | None
 
 
-def standing(
-    session: Session, *, instance: str, project_ids: Collection[int] | None = None
-) -> tuple[StandingReview, ...]:
-    """A Label Studio's reviews that stand, of all projects or of these, in the order of their annotations' numbers."""
-    last = standing_reviews(instance, ReviewRow.review_id)
+def standing(session: Session, *, instance: str, until: datetime | None = None) -> tuple[StandingReview, ...]:
+    """A Label Studio's reviews that stand, in the order of their annotations' numbers.
+
+    Args:
+        until: without what was received later, so that the same is found again; None for now.
+    """
+    last = standing_reviews(instance, ReviewRow.review_id, until=until)
     rows = session.execute(
         select(ReviewRow, DecisionRow, PredictionRow, ModelVersionRow)
         .join(last, last.c.review_id == ReviewRow.review_id)
         .outerjoin(DecisionRow, DecisionRow.decision_id == ReviewRow.decision_id)
         .outerjoin(PredictionRow, PredictionRow.prediction_id == ReviewRow.prediction_id)
         .outerjoin(ModelVersionRow, ModelVersionRow.model_version_id == DecisionRow.model_version_id)
-        .where(ReviewRow.project_id.in_(project_ids) if project_ids is not None else ReviewRow.project_id.is_not(None))
         .order_by(ReviewRow.annotation_id)
     )
     return tuple(

@@ -18,12 +18,13 @@ from backend.learning.lesson_set import assemble, refuse_nothing_new
 from backend.model_registration import registration
 from backend.settings import Settings
 from backend.training_progress import describe
-from db import migrate, model_locations, model_versions
+from db import migrate, model_locations, model_versions, trainings
 from db.engine import Database
 from inspection_models.training import train_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from backend.learning.lesson_set import LessonRequest, LessonSet
     from inspection_models.training import TrainingReport, TrainingRequest
@@ -71,7 +72,7 @@ def train_from_reviews(
 
             os.nice(_NICENESS)
             tell = Telling(database, UUID(training))
-        found = _lessons(reviewed, settings, database, tell)
+        found = _lessons(reviewed, settings, database, tell, _asked_at(database, training))
         if not again:
             refuse_nothing_new(found, database)
         if training is None:
@@ -84,8 +85,21 @@ def train_from_reviews(
     return report
 
 
+def _asked_at(database: Database, training: str | None) -> datetime | None:
+    """Until when reviews count: one that is taken up again after a kill has to learn from the same."""
+    if training is None:
+        return None
+    with database.read() as session:
+        asked = trainings.find(session, UUID(training))
+    return None if asked is None else asked.asked_at
+
+
 def _lessons(
-    reviewed: LessonRequest, settings: Settings, database: Database, tell: Callable[[str, int, int], None]
+    reviewed: LessonRequest,
+    settings: Settings,
+    database: Database,
+    tell: Callable[[str, int, int], None],
+    until: datetime | None = None,
 ) -> LessonSet:
     key = settings.label_studio_api_key
     with ExitStack() as stack:
@@ -94,7 +108,7 @@ def _lessons(
             client = stack.enter_context(LabelStudioClient(settings.label_studio_url, key.get_secret_value()))
         source = stack.enter_context(image_source(settings))
         gathering = Gathering(settings, database, client, source)
-        gathered = gathering.gather(reviewed.projects, partial(tell, "fetching reviewed photographs"))
+        gathered = gathering.gather(reviewed.projects, until, partial(tell, "fetching reviewed photographs"))
     return assemble(reviewed, gathered, settings, database, tell)
 
 

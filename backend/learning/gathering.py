@@ -18,6 +18,7 @@ from inspection_models.data import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
+    from datetime import datetime
     from pathlib import Path
 
     from backend.label_studio.client import LabelStudioClient
@@ -84,9 +85,15 @@ class Gathering:
     def gather(
         self,
         project_ids: Collection[int] | None,
+        until: datetime | None = None,
         progress: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> Gathered:
         """Find the verdicts of these projects, or of all, and fetch the photographs that are not kept yet.
+
+        Args:
+            project_ids: whose reviews; None for all.
+            until: without reviews that were received later.
+            progress: called with (photographs found, photographs there are).
 
         Raises:
             LearningError: photographs have to be fetched and there is no key, or models disagree on what is good.
@@ -95,7 +102,7 @@ class Gathering:
             OSError: a photograph cannot be kept.
         """
         with self._database.read() as session:
-            standing = lessons.standing(session, instance=self._settings.label_studio_url)
+            standing = lessons.standing(session, instance=self._settings.label_studio_url, until=until)
         # What is held in one project is held in all.
         blind = verdicts_of(standing).blind
         if project_ids is not None:

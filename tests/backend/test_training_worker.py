@@ -24,6 +24,7 @@ from backend.settings import Settings
 from db import jobs, model_events, model_versions, trainings
 from db.engine import Database
 from db.trainings import Training
+from inspection_models.model_card import CARD_FILE, read_card
 from inspection_models.training import TrainingRequest, train
 from tests.backend import desks
 from tests.backend.learning_material import PROJECT, Shift, Studio, photograph, studio
@@ -210,15 +211,18 @@ def test_a_training_whose_worker_is_killed_goes_on_from_its_checkpoint(
     with worker_process() as worker:
         wait_for(lambda: list(checkpoints.glob("000[2-6]-*.safetensors")))
         os.kill(worker.pid, signal.SIGKILL)
+    # Inspectors go on meanwhile; what they say is for the next one.
+    shift.judge("good", range(50, 52))
     wait_for(lambda: not is_held(checkpoints / "lock"), 20)
     assert not (folder / "model").exists()
     assert newest(own_database, settings[0]).state == "running"
     # The lease of a minute is over.
     with own_database.write() as session:
         session.execute(text("UPDATE job SET lease_expires_at = created_at WHERE state = 'running'"))
-    assert TrainingWorker(settings[0], own_database)._worker.work_off_one()
+    assert TrainingWorker(Settings(), own_database)._worker.work_off_one()
     ended = newest(own_database, settings[0])
     assert ended.state == "done", ended.reason
+    assert read_card(folder / "model" / CARD_FILE).training["reviews"]["reviews"] == 36
     summary = json.loads((folder / "model" / "training_summary.json").read_text())
     assert summary["continued_after_epochs"] and summary["continued_after_epochs"][0] >= 2
 
