@@ -60,7 +60,7 @@ def seen_images(directory: Path, card: ModelCard, *, lines: bool = True) -> froz
     )
 
 
-def tested_images(directory: Path, card: ModelCard) -> frozenset[str] | None:
+def images_tested_on(directory: Path, card: ModelCard) -> frozenset[str] | None:
     """The sha256 of every image file that a model was tested on and nothing else; None where its card names no list.
 
     Raises:

@@ -15,7 +15,7 @@ from inspection_models.data import is_marked, load_dataset
 from inspection_models.data.joining import HeldOut, held_out, join
 from inspection_models.model_card import CARD_FILE, ModelError, read_card
 from inspection_models.training import Lessons
-from inspection_models.training_record import tested_images
+from inspection_models.training_record import images_tested_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -178,7 +178,7 @@ def _tested(
         with database.read() as session:
             recorded = model_locations.of(session, fingerprint)
         directory = store_of(settings).locate(fingerprint, (*recorded, str(settings.resolved_model)))
-        listed = tested_images(directory, read_card(directory / CARD_FILE))
+        listed = images_tested_on(directory, read_card(directory / CARD_FILE))
         if listed is None:
             notes.append(
                 f"{name}, which is in use, has no list of the photographs that it was tested on; they cannot be held"
