@@ -107,11 +107,14 @@ def _queue(session: Session) -> Queue:
 
 
 def _trainings(session: Session, instance: str) -> list[Training]:
+    tried = {event.model_version_id for event in model_events.history(session)}
     found = []
     for one in trainings.newest(session, instance=instance, limit=TRAININGS_SHOWN):
         made = model_versions.find_by_fingerprint(session, one.fingerprint) if one.fingerprint is not None else None
         fields = {name: value for name, value in asdict(one).items() if name not in ("training_id", "instance")}
-        found.append(Training(**fields, model_version=model_version_string(made) if made is not None else None))
+        version = model_version_string(made) if made is not None else None
+        waits = made is not None and made.model_version_id not in tried
+        found.append(Training(**fields, model_version=version, waits_at_the_gate=waits))
     return found
 
 

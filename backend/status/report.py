@@ -139,6 +139,7 @@ class Training(_Part):
     reason: str | None = Field(description="Why it failed.")
     model_version: str | None = Field(description="What came out of it; in use only once it is activated.")
     fingerprint: str | None
+    waits_at_the_gate: bool = Field(description="Whether it came out and was never put in use.")
     verdict: str | None = Field(description="Of the gate; null where there are no photographs to ask it by.")
     report: str | None = Field(description="The folder of the gate's report.")
 

@@ -173,10 +173,11 @@ def test_the_new_version_waits_at_the_gate_with_its_verdict(
         assert told["state"] == "done", told
         assert told["verdict"] == "do not release"
         assert (Path(told["report"]) / "gate.html").is_file()
-        assert told["model_version"].startswith("panel ")
+        assert told["model_version"].startswith("panel ") and told["waits_at_the_gate"]
         assert status["models"] == in_use, "nothing goes live by itself"
         page = client.get("/status", auth=AUTH).text
-        assert told["model_version"] in page and "do not release" in page
+        assert told["model_version"] in page and "do not release" in page and "It waits at the gate." in page
+        assert "models activate" not in page, "nobody is told to put in use what the gate refused"
     with own_database.read() as session:
         version = model_versions.find_by_fingerprint(session, newest(own_database, settings[0]).fingerprint or "")
         assert version is not None
