@@ -7,13 +7,15 @@ import threading
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from pydantic import TypeAdapter, ValidationError
+
 from backend import bounded_json
 from backend.connection import what_cannot_be_said
 from backend.credentials import CredentialsInUse
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_source import READ_SECONDS, TOTAL_SECONDS, ImageSource
 from backend.label_studio.labeling_config import LabelingConfigError, parse
-from backend.label_studio.payloads import ANNOTATION_ACTIONS, PROJECT_FIELDS, START_TRAINING, project_number
+from backend.label_studio.payloads import ANNOTATION_ACTIONS, PROJECT_FIELDS, START_TRAINING, Identity
 from backend.learning.training_worker import TrainingWorker, ask_for_training
 from backend.map_pictures import MapPictures
 from backend.models_in_use import ModelsInUse, own_card
@@ -37,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 Taken: TypeAlias = Literal["queued", "ignored", "a training waits or runs already"]
 """What became of an event of Label Studio's."""
+
+_PROJECT: TypeAdapter[int] = TypeAdapter(Identity)
 
 # A page waits for its picture or its answer, and others wait behind it.
 _MAP_SECONDS = 15.0
@@ -179,9 +183,9 @@ class Desk:
 
     def _ask_for_training(self, event: dict[str, Any]) -> Taken:
         try:
-            project_id = project_number(event.get("project"))
-        except ValueError as error:
-            self._keep_failure("training", f"a training was asked for that cannot be begun: {error}")
+            project_id = _PROJECT.validate_python(event.get("project"))
+        except ValidationError as error:
+            self._keep_failure("training", f"a training was asked for in no known project: {error}")
             return "ignored"
         with self.database.write() as session:
             is_taken = ask_for_training(session, self.settings.label_studio_url, project_id)

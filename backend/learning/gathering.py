@@ -17,7 +17,7 @@ from db import lessons
 from inspection_models.data import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 REPLACED = "the image was replaced since it was judged"
 UNREADABLE = "the image cannot be read any more"
 UNDRAWN = "taught by class alone, as a region cannot be drawn"
+
+
+# More photographs than this, and than this share of all, are not of one part.
+_MOST_OF_A_PART, _LARGEST_SHARE = 8, 0.1
 
 
 class LearningError(RuntimeError):
@@ -48,6 +52,7 @@ class Gathered:
         left_out: photographs that nothing is learned from.
         undrawn: photographs whose regions are not learned from, though an inspector drew them.
         blind: sha256 of what blind projects hold.
+        notes: what a reader must know, each a sentence.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -56,6 +61,7 @@ class Gathered:
     left_out: tuple[LeftOut, ...]
     undrawn: tuple[LeftOut, ...]
     blind: frozenset[str]
+    notes: tuple[str, ...]
 
     @property
     def outcomes(self) -> dict[str, int]:
@@ -116,6 +122,7 @@ class Gathering:
                 "learn from projects of one model at a time: --project"
             )
         good_class = goods.pop() if goods else None
+        groups, notes = _groups(known)
         left_out, undrawn = list(found.left_out), []
         verdicts, samples = [], []
         for number, verdict in enumerate(known, start=1):
@@ -130,8 +137,8 @@ class Gathering:
                 marks = Marks()
                 undrawn.append(LeftOut(UNDRAWN, f"{place_of(verdict.reviews[0])}: {error}"))
             verdicts.append(verdict)
-            samples.append(_sample(verdict, path, marks))
-        return Gathered(tuple(verdicts), tuple(samples), good_class, tuple(left_out), tuple(undrawn), blind)
+            samples.append(_sample(verdict, path, marks, groups[verdict.image.sha256]))
+        return Gathered(tuple(verdicts), tuple(samples), good_class, tuple(left_out), tuple(undrawn), blind, notes)
 
     def _fetched(self, verdict: Verdict) -> Path | LeftOut:
         """The photograph from the first of its tasks that still has it."""
@@ -179,13 +186,32 @@ class Gathering:
         return self._tasks[review.project_id].get(review.task_id or 0)
 
 
-def _sample(verdict: Verdict, path: Path, marks: Marks) -> Sample:
-    serial = verdict.image.part_serial
+def _groups(verdicts: Sequence[Verdict]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """What each photograph's group is called, by its hash, and notes: photographs of one part stay together.
+
+    A serial number that many photographs have is that of a kind of parts.
+    """
+    counted = Counter(verdict.image.part_serial for verdict in verdicts)
+    most = max(_MOST_OF_A_PART, _LARGEST_SHARE * len(verdicts))
+    kinds = sorted(serial for serial, count in counted.items() if serial is not None and count > most)
+    groups = {
+        image.sha256: image.sha256 if image.part_serial in (None, *kinds) else f"part {image.part_serial}"
+        for image in (verdict.image for verdict in verdicts)
+    }
+    notes = (
+        f"{counted[serial]} photographs carry the part number {serial!r}, too many for one part; they are not kept "
+        "together"
+        for serial in kinds
+    )
+    return groups, tuple(notes)
+
+
+def _sample(verdict: Verdict, path: Path, marks: Marks, group: str) -> Sample:
     return Sample(
         path=path.absolute(),
         label=verdict.labels[0],
         also=verdict.labels[1:],
-        group=verdict.image.sha256 if serial is None else f"part {serial}",
+        group=group,
         sha256=verdict.image.sha256,
         boxes=marks.boxes,
         polygons=marks.polygons,

@@ -131,7 +131,7 @@ def assemble(
     summary = {
         **about,
         "left_out": {reason: {"count": len(what), "named": what[:_EXAMPLES]} for reason, what in named.items() if what},
-        "notes": notes,
+        "notes": [*gathered.notes, *notes],
     }
     lessons = Lessons(joined.dataset, frozenset(tested), {LEARNED_KEY: about}, {MANIFEST_FILE: manifest})
     return LessonSet(lessons, summary)

@@ -195,6 +195,20 @@ def test_regions_that_an_inspector_worked_on_are_marks_and_the_models_own_are_no
     assert "turned in the editor" in found["reviews"]["left_out"][gathering.UNDRAWN]["named"][0]
 
 
+def test_photographs_of_one_part_stay_together_unless_its_number_is_that_of_a_kind(
+    shift: Shift, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_day(shift)
+    for index in range(90, 93):
+        shift.say(shift.show(photograph("patches", index), part="4711"), "patches")
+    assert dry(capsys)["groups"] == 13
+    for index in range(100, 110):
+        shift.say(shift.show(photograph("scratches", index), part="strip"), "scratches")
+    found = dry(capsys)
+    assert found["groups"] == 23
+    assert "10 photographs carry the part number 'strip', too many for one part" in found["reviews"]["notes"][0]
+
+
 def test_too_little_is_refused_with_numbers(shift: Shift, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["train", "--from-reviews", "--out", str(tmp_path / "m"), *TINY]) == 1
     assert "nothing was reviewed yet" in capsys.readouterr().err

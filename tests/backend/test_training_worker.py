@@ -21,7 +21,7 @@ from sqlalchemy import text
 from backend.app import create_app
 from backend.learning.training_worker import TrainingWorker, ask_for_training, job_kind
 from backend.settings import Settings
-from db import jobs, model_events, model_versions, trainings
+from db import failures, jobs, model_events, model_versions, trainings
 from db.engine import Database
 from db.trainings import Training
 from inspection_models.model_card import CARD_FILE, read_card
@@ -93,6 +93,12 @@ def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
         time.sleep(0.1)
 
 
+def recorded(database: Database) -> int:
+    """How many webhooks were worked off."""
+    with database.read() as session:
+        return jobs.depth(session, kind="webhook").done
+
+
 def ask(database: Database, settings: Settings) -> None:
     with database.write() as session:
         assert ask_for_training(session, settings.label_studio_url, PROJECT)
@@ -113,6 +119,20 @@ def test_a_second_press_is_told_that_one_waits(
     with own_database.read() as session:
         assert jobs.depth(session, kind=job_kind(settings[0].label_studio_url)).queued == 1
         assert len(trainings.newest(session, instance=settings[0].label_studio_url, limit=9)) == 1
+
+
+@pytest.mark.parametrize("project", [None, {}, {"id": 10**30}, {"id": "seven"}, 5.5, [1]])
+def test_a_press_in_no_known_project_leaves_a_trace_and_no_job(
+    settings: tuple[Settings, Studio], own_database: Database, project: object
+) -> None:
+    desk = desks.open_desk(settings[0], work_off_queue=False)
+    with TestClient(create_app(desk)) as client:
+        answer = client.post("/webhook", json={"action": "START_TRAINING", "project": project}, auth=AUTH)
+    assert (answer.status_code, answer.json()) == (202, {"status": "ignored"})
+    with own_database.read() as session:
+        assert jobs.depth(session, kind=job_kind(settings[0].label_studio_url)).queued == 0
+        [failure] = failures.recent(session, kind="training")
+    assert "no known project" in failure.reason
 
 
 def test_a_training_that_fails_says_why_and_another_may_be_asked_for(
@@ -164,9 +184,12 @@ def test_the_new_version_waits_at_the_gate_with_its_verdict(
     with TestClient(create_app(desk)) as client:
         in_use = client.get("/api/v1/status", auth=AUTH).json()["models"]
         assert client.post("/webhook", json=pressed(payloads), auth=AUTH).json() == {"status": "queued"}
-        # Annotations go on being recorded meanwhile.
-        event = json.loads((payloads / "webhook_annotations_deleted.json").read_text())["json"]
+        wait_for(lambda: newest(own_database, settings[0]).state == "running")
+        event = json.loads((payloads / "webhook_annotation_created.json").read_text())["json"]
+        event["annotation"]["parent_prediction"] = None
         client.post("/webhook", json=event, auth=AUTH)
+        wait_for(lambda: recorded(own_database) == 1)
+        assert newest(own_database, settings[0]).ended_at is None, "annotations are recorded meanwhile"
         wait_for(lambda: newest(own_database, settings[0]).ended_at is not None)
         status = client.get("/api/v1/status", auth=AUTH).json()
         [told] = status["trainings"]
