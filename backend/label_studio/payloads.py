@@ -29,6 +29,10 @@ ANNOTATION_ACTIONS = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_U
 """The webhook actions that tell of an inspector's judgement."""
 
 
+START_TRAINING = "START_TRAINING"
+"""What Label Studio posts to a backend's webhook when its button for that is pressed."""
+
+
 def project_number(reference: object) -> int:
     """A project's number, which Label Studio writes as 1, "1", "1.1795377200" (with its time of creation) or an object.
 
