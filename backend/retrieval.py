@@ -7,7 +7,12 @@ import time
 from typing import TYPE_CHECKING
 
 from backend.bulk_prediction import Asked, stored
-from backend.label_studio.errors import LabelStudioError, LabelStudioFailedError, LabelStudioUnreachableError
+from backend.label_studio.errors import (
+    LabelStudioBackendAwayError,
+    LabelStudioError,
+    LabelStudioFailedError,
+    LabelStudioUnreachableError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +28,8 @@ _ANSWER_SECONDS = 110.0
 _POLL_SECONDS = 2.0
 # Label Studio's own word that it failed, or was not asked at all: nothing goes on there.
 _IS_OVER = frozenset({500, 503})
+# What it found when it last asked its backend: disconnected, or an error.
+_AWAY_STATES = frozenset({"DI", "ER"})
 
 
 class RetrievalError(RuntimeError):
@@ -56,7 +63,7 @@ class Retrieval:
         """Let Label Studio ask the desk about all of them in one request.
 
         Raises:
-            LabelStudioError: Label Studio is away or refuses.
+            LabelStudioError: Label Studio is away or refuses, or does not reach the desk.
         """
         ends_at = time.monotonic() + self._answer_seconds
         try:
@@ -65,7 +72,18 @@ class Retrieval:
             if error.status not in _IS_OVER:
                 self._let_end(tasks, ends_at)
             raise
+        if not stored(self._client, tasks[0].number, self._version):
+            self._require_desk()
         return Asked()
+
+    def _require_desk(self) -> None:
+        """Where Label Studio does not reach the desk it stores nothing of any task, and tells success all the same."""
+        backends = self._client.ml_backends(self._project_id)
+        if backends and backends[0].get("state") in _AWAY_STATES:
+            raise LabelStudioBackendAwayError(
+                f"Label Studio does not reach the desk at {backends[0].get('url')}, or gets an error from there; start "
+                "`inspection serve`, or run `inspection connect` after its address has changed"
+            )
 
     def _let_end(self, tasks: Sequence[WaitingTask], ends_at: float) -> None:
         """Wait until a request whose answer was lost has stored all it was to store, or is over."""
