@@ -13,12 +13,14 @@ from backend.label_studio.errors import (
     LabelStudioFailedError,
     LabelStudioUnreachableError,
 )
+from backend.requests_in_hand import RequestsInHand
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from backend.bulk_prediction import WaitingTask
     from backend.label_studio.client import LabelStudioClient
+    from db.engine import Database
 
 
 logger = logging.getLogger(__name__)
@@ -41,7 +43,8 @@ class Retrieval:
 
     It looks which tasks have one before it asks the desk, and not again when it stores: of two requests for a task at
     the same time each brings a prediction. So one whose answer was lost, to a proxy's time-out say, is given the time
-    to end: at most `answer_seconds` from when it was sent, looked after each `poll_seconds`.
+    to end: at most `answer_seconds` from when it was sent, looked after each `poll_seconds`. And so is a request of
+    another run, which may have been killed since.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Retrieval:
         project_id: int,
         model_version: str,
         *,
+        database: Database,
         answer_seconds: float = _ANSWER_SECONDS,
         poll_seconds: float = _POLL_SECONDS,
     ) -> None:
@@ -58,13 +62,24 @@ class Retrieval:
         self._version = model_version
         self._answer_seconds = answer_seconds
         self._poll_seconds = poll_seconds
+        self._in_hand = RequestsInHand(
+            database, client.url, project_id, seconds=answer_seconds, poll_seconds=poll_seconds
+        )
 
     def ask(self, tasks: Sequence[WaitingTask]) -> Asked:
         """Let Label Studio ask the desk about all of them in one request.
 
         Raises:
             LabelStudioError: Label Studio is away or refuses, or does not reach the desk.
+            DatabaseError: the database is away.
         """
+        with self._in_hand.asking([task.number for task in tasks], self._is_stored):
+            self._retrieve(tasks)
+        if not self._is_stored(tasks[0].number):
+            self._require_desk()
+        return Asked()
+
+    def _retrieve(self, tasks: Sequence[WaitingTask]) -> None:
         ends_at = time.monotonic() + self._answer_seconds
         try:
             self._client.retrieve_predictions(self._project_id, [task.number for task in tasks])
@@ -72,9 +87,9 @@ class Retrieval:
             if error.status not in _IS_OVER:
                 self._let_end(tasks, ends_at)
             raise
-        if not stored(self._client, tasks[0].number, self._version):
-            self._require_desk()
-        return Asked()
+
+    def _is_stored(self, task: int) -> bool:
+        return stored(self._client, task, self._version)
 
     def _require_desk(self) -> None:
         """Where Label Studio does not reach the desk it stores nothing of any task, and tells success all the same."""
@@ -89,7 +104,7 @@ class Retrieval:
         """Wait until a request whose answer was lost has stored all it was to store, or is over."""
         try:
             while time.monotonic() < ends_at:
-                if all(stored(self._client, task.number, self._version) for task in tasks):
+                if all(self._is_stored(task.number) for task in tasks):
                     return
                 time.sleep(self._poll_seconds)
         except LabelStudioError as error:

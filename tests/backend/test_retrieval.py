@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from backend.bulk_prediction import BulkPrediction, BulkPredictionError
+from backend.label_studio.errors import LabelStudioFailedError
+from backend.requests_in_hand import RequestsInHand
 from backend.retrieval import Retrieval, RetrievalError, await_version
-from db import failures
+from db import failures, jobs
 from db.engine import Database
 from tests.backend.bulk_label_studio import PROJECT, BulkLabelStudio
 
@@ -44,9 +46,9 @@ def _answered(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"model_version": "v1", "score": 0.5, "result": [{"task": task["id"]}]} for task in tasks]
 
 
-def _run(studio: BulkLabelStudio, database_url: str) -> tuple[BulkPrediction, Database]:
+def _run(studio: BulkLabelStudio, database_url: str, *, answer_seconds: float = 0) -> tuple[BulkPrediction, Database]:
     client, database = studio.client(), Database(database_url)
-    way = Retrieval(client, PROJECT, "v1", answer_seconds=0, poll_seconds=0)
+    way = Retrieval(client, PROJECT, "v1", database=database, answer_seconds=answer_seconds, poll_seconds=0)
     return BulkPrediction(client, PROJECT, "v1", way, database=database, in_use=lambda: "v1", patience=0), database
 
 
@@ -75,4 +77,64 @@ def test_a_desk_that_does_not_come_back_ends_the_run_with_advice_and_fails_no_ta
     assert len(studio.stored) == 16
     with database.read() as session:
         assert failures.recent(session) == ()
+    database.close()
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def _killed_in_the_first_request(studio: BulkLabelStudio, database_url: str) -> None:
+    def kill(kind: str, nth: int) -> None:
+        if (kind, nth) == ("retrieve", 0):
+            raise Killed
+
+    studio.after = kill
+    bulk, database = _run(studio, database_url, answer_seconds=60)
+    with pytest.raises(Killed):
+        bulk.run()
+    database.close()
+    studio.after = lambda _kind, _nth: None
+
+
+def test_what_label_studio_stores_after_a_run_was_killed_is_not_asked_for_again(database_url: str) -> None:
+    studio = BulkLabelStudio(20, backend=_answered)
+    studio.store_after_looks = 4
+    _killed_in_the_first_request(studio, database_url)
+    assert studio.stored == []
+    bulk, database = _run(studio, database_url, answer_seconds=60)
+    assert bulk.run().failed == ()
+    database.close()
+    assert {number: len(studio.of(number)) for number in studio.tasks} == dict.fromkeys(studio.tasks, 1)
+
+
+def test_a_request_that_brought_nothing_is_waited_for_no_longer_than_it_can_take(sqlite_url: str) -> None:
+    studio = BulkLabelStudio(20, backend=_answered)
+    database = Database(sqlite_url)
+    in_hand = RequestsInHand(database, studio.url, PROJECT, seconds=0.5, poll_seconds=0.01)
+    looked_for: list[int] = []
+
+    def never(task: int) -> bool:
+        looked_for.append(task)
+        return False
+
+    with pytest.raises(Killed), in_hand.asking([3, 4], never):
+        raise Killed
+    with in_hand.asking([5], never):
+        assert looked_for == [], "another task's request was waited for"
+    with in_hand.asking([4, 5], never):
+        assert {*looked_for} == {3}, "all of a request are waited for, the first first"
+    with database.read() as session:
+        assert jobs.unsettled(session, f"retrieve {studio.url} {PROJECT}") == frozenset()
+    database.close()
+
+
+def test_a_request_that_failed_is_in_nobodys_way(sqlite_url: str) -> None:
+    studio = BulkLabelStudio(20, backend=_answered)
+    database = Database(sqlite_url)
+    in_hand = RequestsInHand(database, studio.url, PROJECT, seconds=3600, poll_seconds=0.01)
+    with pytest.raises(LabelStudioFailedError), in_hand.asking([3], lambda _: False):
+        raise LabelStudioFailedError("no such luck", 500)
+    with in_hand.asking([3], lambda _: False):
+        pass
     database.close()
