@@ -53,11 +53,13 @@ from tests.e2e.shift_plan import (
 )
 from tests.e2e.shift_screen import inspect_at_screen
 from tests.e2e.test_desk import DeskPlace, opened
-from tests.postgresql import Server
+from tests.postgresql import Server, find_binaries, running_server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
 SEED = 20_261
+DESK = "desk"
+"""The user whose key the desk has."""
 _QUEUE_SECONDS = 150.0
 _RUNS_IN_BAD_WEATHER = 10
 
@@ -77,7 +79,7 @@ class Shift:
     fates: WebhookFates
     weather: Weather
     watch: Watch
-    relayed: dict[str, str]
+    backend_url: str
     users: dict[str, LabelStudioCredentials]
     crew: Crew
     ledger: Ledger
@@ -101,14 +103,24 @@ class Shift:
 
 
 @pytest.fixture
-def shift(label_studio: LabelStudioServer, postgresql_server: Server, tmp_path: Path) -> Iterator[Shift]:
-    """A desk whose every connection with Label Studio leads through a relay, four users, and a plan for them."""
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server that may be stopped, as no other test has its connections."""
+    binaries = find_binaries()
+    assert binaries is not None, "no PostgreSQL server found (initdb); install one, e.g. apt-get install postgresql"
+    with running_server(binaries) as server:
+        yield server
+
+
+@pytest.fixture
+def shift(label_studio: LabelStudioServer, postgresql: Server, tmp_path: Path) -> Iterator[Shift]:
+    """A desk whose every connection with Label Studio leads through a relay, its users, and a plan for them."""
     plan, fates, weather, camera = plan_shift(SEED), WebhookFates(SEED), Weather(SEED), dict[str, bytes]()
-    database_url = postgresql_server.new_database()
+    database_url = postgresql.new_database()
     with ExitStack() as stack:
         administrator = stack.enter_context(LabelStudioClient(label_studio.url, label_studio.credentials.legacy_token))
         to_label_studio = stack.enter_context(relay(label_studio.url, free_port(), weather))
         camera_url = stack.enter_context(desks.image_server(camera))
+        users = {name: sign_up(label_studio.url, administrator, name) for name in (*INSPECTORS, BROWSER, DESK)}
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("INSPECTION_")},
             "INSPECTION_DATA_DIR": str(tmp_path),
@@ -116,7 +128,7 @@ def shift(label_studio: LabelStudioServer, postgresql_server: Server, tmp_path: 
             "INSPECTION_MODEL": str(colours.write_model(tmp_path / "model")),
             "INSPECTION_PORT": str(free_port()),
             "INSPECTION_LABEL_STUDIO_URL": to_label_studio,
-            "INSPECTION_LABEL_STUDIO_API_KEY": str(label_studio.credentials.personal_access_token),
+            "INSPECTION_LABEL_STUDIO_API_KEY": str(users[DESK].personal_access_token),
             "INSPECTION_ALLOWED_IMAGE_HOSTS": "127.0.0.1",
             "INSPECTION_RECONCILE_SECONDS": "0",
         }
@@ -132,7 +144,6 @@ def shift(label_studio: LabelStudioServer, postgresql_server: Server, tmp_path: 
         project = int(json.loads(connected.stdout)["project_id"])
         config = administrator.project(project)["label_config"]
         watch = stack.enter_context(watched(desk, project, config))
-        users = {name: sign_up(label_studio.url, administrator, name) for name in (*INSPECTORS, BROWSER)}
         ledger, known, inspectors = Ledger(), dict[int, dict[str, Any]](), []
         for place_in_row, name in enumerate(INSPECTORS):
             # Either kind of token.
@@ -140,8 +151,8 @@ def shift(label_studio: LabelStudioServer, postgresql_server: Server, tmp_path: 
             client = stack.enter_context(LabelStudioClient(label_studio.url, str(kinds[place_in_row % 2])))
             inspectors.append(Inspector(client, plan.deeds[name], ledger, known, f"{SEED} {name}"))
         yield Shift(
-            label_studio, administrator, postgresql_server, desk, project, plan, camera, camera_url, fates, weather,
-            watch, {"label studio": to_label_studio, "desk": to_desk}, users, Crew(inspectors), ledger, known,
+            label_studio, administrator, postgresql, desk, project, plan, camera, camera_url, fates, weather,
+            watch, to_desk, users, Crew(inspectors), ledger, known,
         )  # fmt: skip
 
 
@@ -261,7 +272,7 @@ def rotate_every_secret(shift: Shift) -> None:
     answer = httpx.post(
         f"{shift.label_studio.url}/api/token/rotate/",
         json={"refresh": old},
-        headers={"Authorization": f"Token {shift.label_studio.credentials.legacy_token}"},
+        headers={"Authorization": f"Token {shift.users[DESK].legacy_token}"},
         timeout=30,
     )
     shift.weather.void_tokens()
@@ -272,7 +283,7 @@ def rotate_every_secret(shift: Shift) -> None:
     shift.desk.kill()
     shift.desk.start()
     assert shift.run("credentials", "rotate").returncode == 0
-    connect = ("connect", "--project", str(shift.project), "--backend-url", shift.relayed["desk"])
+    connect = ("connect", "--project", str(shift.project), "--backend-url", shift.backend_url)
     assert shift.run(*connect).returncode == 0
     forgotten = shift.run("credentials", "forget")
     assert forgotten.returncode == 0, forgotten.stderr
@@ -385,7 +396,7 @@ def compare(shift: Shift) -> None:
     require_seen_predictions(shift, seen)
     every = {"accepted", "adjusted", "relabelled", "rejected", "missed", "decided", "skipped", None}
     assert outcomes.keys() == every
-    assert {standing.editor for standing in there.values()} == set(users_by_number(shift))
+    assert {standing.editor for standing in there.values()} == numbers_of_editors(shift)
     assert shift.ledger.dropped.isdisjoint(there)
     bare = {task["id"] for task in tasks if not task["annotations"]}
     assert bare & shift.ledger.drafted
@@ -420,9 +431,12 @@ def require_one_prediction_each(shift: Shift, tasks: list[dict[str, Any]], judge
         assert len(versions) == len(judged.get(task["id"], [])[:1]), task["id"]
 
 
-def users_by_number(shift: Shift) -> dict[int, str]:
+def numbers_of_editors(shift: Shift) -> set[int]:
+    """All inspectors, and the supervisor."""
+    emails = {user.email for name, user in shift.users.items() if name != DESK}
+    emails.add(shift.label_studio.credentials.email)
     users = shift.administrator._api.list("api/users/", "list the users")
-    return {int(one["id"]): str(one["email"]) for one in users}
+    return {int(one["id"]) for one in users if one["email"] in emails}
 
 
 def file_of(photograph: Photograph) -> bytes:
