@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from backend.label_studio.errors import (
+    LabelStudioBackendAwayError,
     LabelStudioError,
     LabelStudioFailedError,
     LabelStudioMissingError,
@@ -154,8 +155,8 @@ class BulkPrediction:
             progress: hears of how many tasks, of how many, it is known what became.
 
         Raises:
-            BulkPredictionError: Label Studio does not come back, the project was deleted meanwhile, or another model
-                was activated.
+            BulkPredictionError: Label Studio or the desk does not come back, the project was deleted meanwhile, or
+                another model was activated.
             LabelStudioError: the API key or the project is refused.
             DatabaseError: the database is away.
         """
@@ -242,8 +243,9 @@ class BulkPrediction:
     def _lost(self, tasks: Sequence[WaitingTask], error: LabelStudioError) -> list[WaitingTask]:
         self._lost_in_a_row = self._lost_in_a_row + 1 if may_pass(error) else 0
         if self._lost_in_a_row >= _MOST_LOST_IN_A_ROW and not self._fails_at_tasks_alone(error):
+            away = "The desk" if isinstance(error, LabelStudioBackendAwayError) else "Label Studio"
             raise BulkPredictionError(
-                f"Label Studio does not come back ({error}); {len(self._predicted)} tasks were predicted. Run the "
+                f"{away} does not come back ({error}); {len(self._predicted)} tasks were predicted. Run the "
                 "command again when it answers: it goes on where this one ended"
             )
         if len(tasks) > 1:
@@ -254,7 +256,7 @@ class BulkPrediction:
 
     def _fails_at_tasks_alone(self, error: LabelStudioError) -> bool:
         """Whether what failed at several tasks is no more than that: Label Studio itself answers."""
-        if isinstance(error, LabelStudioRefusedError):
+        if isinstance(error, LabelStudioRefusedError | LabelStudioBackendAwayError):
             return False
         try:
             self._client.project(self._project_id)

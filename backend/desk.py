@@ -6,9 +6,9 @@ import logging
 import threading
 from datetime import timedelta
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from backend import bounded_json
 from backend.connection import what_cannot_be_said
@@ -16,7 +16,15 @@ from backend.credentials import CredentialsInUse
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_source import READ_SECONDS, TOTAL_SECONDS, ImageSource
 from backend.label_studio.labeling_config import LabelingConfigError, parse
-from backend.label_studio.payloads import ANNOTATION_ACTIONS, PROJECT_FIELDS, PROJECT_UPDATED, WebhookProject
+from backend.label_studio.payloads import (
+    ANNOTATION_ACTIONS,
+    PROJECT_FIELDS,
+    PROJECT_UPDATED,
+    START_TRAINING,
+    Identity,
+    WebhookProject,
+)
+from backend.learning.training_worker import TrainingWorker, ask_for_training
 from backend.map_pictures import MapPictures
 from backend.model_loading import ModelUnavailableError
 from backend.models_in_use import ModelsInUse, own_card
@@ -38,6 +46,11 @@ if TYPE_CHECKING:
     from inspection_models.model_card import ModelCard
 
 logger = logging.getLogger(__name__)
+
+Taken: TypeAlias = Literal["queued", "ignored", "a training waits or runs already"]
+"""What became of an event of Label Studio's."""
+
+_PROJECT: TypeAdapter[int] = TypeAdapter(Identity)
 
 # A page waits for its picture or its answer, and others wait behind it.
 _MAP_SECONDS = 15.0
@@ -66,9 +79,14 @@ class Desk:
         service = ReviewService(database, settings, stored_predictions(settings))
         self._worker = QueueWorker(database, {WEBHOOK_JOB: service.handle})
         timer = ReconciliationTimer(settings, database)
+        self._trainer = TrainingWorker(settings, database)
         self._threads = [
             threading.Thread(target=run, args=(self._stop,), name=name, daemon=True)
-            for name, run, is_on in (("queue-worker", self._worker.run, True), ("reconciler", timer.run, timer.is_on))
+            for name, run, is_on in (
+                ("queue-worker", self._worker.run, True),
+                ("reconciler", timer.run, timer.is_on),
+                ("trainer", self._trainer.run, True),
+            )
             if work_off_queue and is_on
         ]
         self.predictions = PredictionService(
@@ -119,6 +137,7 @@ class Desk:
         """Let the worker finish the job in hand, and close the database."""
         self._stop.set()
         self._worker.wake()
+        self._trainer.wake()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(timeout=15)
@@ -176,8 +195,10 @@ class Desk:
         with self.database.write() as session:
             failures.record_news(session, failure, since=utc_now() - _TOLD_AGAIN_AFTER)
 
-    def enqueue_webhook(self, body: bytes) -> bool:
-        """Write an annotation event down to be worked off; False for events that judge nothing.
+    def enqueue_webhook(self, body: bytes) -> Taken:
+        """Write an event down to be worked off: an annotation's, or that a training is asked for.
+
+        Of trainings one waits or runs at a time: asked for another, nothing is done.
 
         What is no event at all is kept as a failure: Label Studio does not look at the answer.
 
@@ -190,15 +211,32 @@ class Desk:
             self._keep_failure(
                 WEBHOOK_JOB, f"a webhook's body is no event of Label Studio's ({error}); annotations may be missing"
             )
-            return False
+            return "ignored"
+        if event["action"] == START_TRAINING:
+            return self._ask_for_training(event)
         if event["action"] == PROJECT_UPDATED:
             self._look_at_project(event.get("project"))
         if event["action"] not in ANNOTATION_ACTIONS:
-            return False
+            return "ignored"
         with self.database.write() as session:
             jobs.enqueue(session, WEBHOOK_JOB, event)
         self._worker.wake()
-        return True
+        return "queued"
+
+    def _ask_for_training(self, event: dict[str, Any]) -> Taken:
+        try:
+            project_id = _PROJECT.validate_python(event.get("project"))
+        except ValidationError as error:
+            self._keep_failure("training", f"a training was asked for in no known project: {error}")
+            return "ignored"
+        with self.database.write() as session:
+            is_taken = ask_for_training(session, self.settings.label_studio_url, project_id)
+        if not is_taken:
+            logger.info("project %d asked for a training; one waits or runs already, and this one is left", project_id)
+            return "a training waits or runs already"
+        logger.info("project %d asked for a training", project_id)
+        self._trainer.wake()
+        return "queued"
 
     def _look_at_project(self, described: Any) -> None:
         """Say at once what a changed labeling configuration cannot say, and not only at the next prediction."""

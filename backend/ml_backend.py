@@ -59,5 +59,5 @@ class InspectionBackend(LabelStudioMLBase):  # type: ignore[misc]
             NotImplementedError: always.
         """
         raise NotImplementedError(
-            "train with `inspection train --data DIR --out MODEL`, then `inspection models activate MODEL`"
+            "press Start Training in Label Studio, or run `inspection train --from-reviews --out MODEL`"
         )

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from db.records import ModelScope, ModelVersion
 
 
+LEARNED_KEY = "reviews"
+"""Under which the record of a version's training says what it learned from reviews."""
+
+
 @dataclass(frozen=True)
 class ListedModel:
     """One model version.
@@ -24,6 +28,7 @@ class ListedModel:
         used_by: where it is in use; the desk's own scope for all projects that have no version of their own.
         is_named_by_setting: whether it is in use for the desk because INSPECTION_MODEL names it.
         is_retired: whether its use has ended.
+        waits: whether it learned from reviews and was never put in use: it waits at the gate.
         directory: that holds it unharmed; None where there is none.
         problem: why there is none; "" where there is.
     """
@@ -32,6 +37,7 @@ class ListedModel:
     used_by: tuple[ModelScope, ...]
     is_named_by_setting: bool
     is_retired: bool
+    waits: bool
     directory: str | None
     problem: str
 
@@ -52,6 +58,7 @@ def list_models(settings: Settings, database: Database) -> tuple[ListedModel, ..
         known = model_versions.everything(session)
         used = model_events.in_use(session)
         gone = model_events.retired(session)
+        tried = {event.model_version_id for event in model_events.history(session)}
         places = {one.fingerprint: model_locations.of(session, one.fingerprint) for one in known}
     own = None if model_events.DESK in used else _own_fingerprint(settings)
     store = store_of(settings)
@@ -68,6 +75,9 @@ def list_models(settings: Settings, database: Database) -> tuple[ListedModel, ..
                 used_by=tuple(scope for scope, one in used.items() if one == version.model_version_id),
                 is_named_by_setting=version.fingerprint == own,
                 is_retired=version.model_version_id in gone,
+                waits=LEARNED_KEY in version.training
+                and version.model_version_id not in tried
+                and version.fingerprint != own,
                 directory=directory,
                 problem=problem,
             )

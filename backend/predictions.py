@@ -84,6 +84,8 @@ class PredictionService:
     ) -> list[dict[str, Any]]:
         """One prediction a task, in order, all by the model that is in use for the project as the request comes in.
 
+        Where the labeling configuration is blind, what the model says is recorded, and the prediction says nothing.
+
         A task that fails gets `{}`, which Label Studio stores nothing for; its reason is kept in SQL, and the other
         tasks are answered all the same.
 
@@ -130,7 +132,8 @@ class PredictionService:
         if task_id is not None and project_id is not None:
             deciding = judge_part([one.decision for one in seen], binding.good_class).deciding
             self._remember(prediction, seen, deciding, data, task_id, project_id, label_config)
-        return prediction
+        # Label Studio shows a prediction to whoever opens its task from the list, whatever the project's settings.
+        return {**prediction, "result": [], "score": 0.0} if config.is_blind else prediction
 
     def _prediction(
         self, seen: Sequence[_Judged], model_version: str, binding: Binding, config: LabelingConfig

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from backend.label_studio.labeling_config import LabelingConfig
     from backend.settings import Settings
     from backend.worker import Effect
     from db.engine import Database
@@ -155,12 +156,13 @@ class ReviewService:
         with self._database.read() as session:
             sent = _judged_prediction(session, self._instance, review.task_id, annotation)
             decision = decisions.find(session, sent.decision_id) if sent is not None else None
-            binding = self._binding(session, request, decision) if decision is not None else None
-            decided = _decided(session, sent, decision, binding) if sent and decision and binding else ()
-            made_for = self._former_binding(session, request, sent, binding) if sent and binding else None
-            was_shown = self._was_shown(session, request, annotation)
-        if sent is None or decision is None or binding is None:
-            return review
+            if sent is None or decision is None:
+                return review
+            config = _config(request, decision)
+            binding = self._binding(session, config, decision)
+            decided = _decided(session, sent, decision, binding)
+            made_for = self._former_binding(session, request, sent, binding)
+            was_shown = self._was_shown(session, request, annotation, config.is_blind)
         comparison = compare(
             list(sent.result),
             annotation.result or [],
@@ -187,15 +189,20 @@ class ReviewService:
             model_output_shown=was_shown,
         )
 
-    def _was_shown(self, session: Session, request: WebhookRequest, annotation: Annotation) -> bool | None:
+    def _was_shown(
+        self, session: Session, request: WebhookRequest, annotation: Annotation, is_blind: bool
+    ) -> bool | None:
         """Whether the inspector saw the model's answer: not in a project that hides it; None where nobody knows.
 
         What hides predictions now may have shown them when the annotation was begun, and the other way round; so a
         project that hides them says nothing of an annotation that was recorded otherwise before.
         """
-        if annotation.parent_prediction is not None:
+        begun_with = annotation.prediction
+        says_nothing = is_blind and begun_with is not None and not begun_with.result
+        if annotation.parent_prediction is not None and not says_nothing:
             return True
-        if request.project is None or request.project.show_collab_predictions is not False:
+        hides = request.project is not None and request.project.show_collab_predictions is False
+        if not (hides or is_blind):
             return None
         last = reviews.latest_for_annotation(session, instance=self._instance, annotation_id=annotation.id)
         return False if last is None else last.model_output_shown
@@ -209,16 +216,10 @@ class ReviewService:
         named = StoredPrediction.model_validate(found) if found is not None else None
         return annotation.model_copy(update={"prediction": named})
 
-    def _binding(self, session: Session, request: WebhookRequest, decision: Decision) -> Binding:
+    def _binding(self, session: Session, config: LabelingConfig, decision: Decision) -> Binding:
         model = model_versions.find_by_fingerprint(session, decision.model_fingerprint)
-        if model is None or request.project is None:
-            raise JobRefusedError(
-                f"event of decision {decision.decision_id} has no project or its model is not registered"
-            )
-        try:
-            config = parse(request.project.label_config)
-        except LabelingConfigError as error:
-            raise JobRefusedError(f"the project's labeling configuration cannot be read: {error}") from error
+        if model is None:
+            raise JobRefusedError(f"the model of decision {decision.decision_id} is not registered")
         return bind_known(config, model.classes, model.good_class, self._mapping)
 
     def _former_binding(
@@ -250,6 +251,15 @@ class ReviewService:
         )
 
 
+def _config(request: WebhookRequest, decision: Decision) -> LabelingConfig:
+    if request.project is None:
+        raise JobRefusedError(f"the event of decision {decision.decision_id} names no project")
+    try:
+        return parse(request.project.label_config)
+    except LabelingConfigError as error:
+        raise JobRefusedError(f"the project's labeling configuration cannot be read: {error}") from error
+
+
 def _judged_prediction(
     session: Session, instance: str, task_id: int | None, annotation: Annotation
 ) -> Prediction | None:
@@ -258,9 +268,10 @@ def _judged_prediction(
     if task_id is None:
         return None
     if annotation.prediction is not None:
-        # Content alone does not tell versions apart: whatever claims nothing has the same.
         content, version = canonical_sha256(annotation.prediction.result), annotation.prediction.model_version or None
-        for result_sha256, model_version in ((content, version), (content, None), (None, version)):
+        # What claims nothing has the same content for any version.
+        alone = content if annotation.prediction.result else None
+        for result_sha256, model_version in ((content, version), (alone, None), (None, version)):
             if result_sha256 is None and model_version is None:
                 continue
             shown = predictions.latest_for_task(

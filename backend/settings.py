@@ -62,6 +62,14 @@ class Settings(BaseSettings):
     reconcile_seconds: int = Field(
         default=600, ge=0, description="How often reviews are compared with Label Studio's annotations; 0 for never."
     )
+    held_out: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(),
+        description="Folders of photographs that nothing is learned from, comma separated; by those of the first, the "
+        "gate compares a version that learned from reviews with the one in use.",
+    )
+    training_options: str = Field(
+        default="", description="Further options of `inspection train` for what Label Studio's button starts."
+    )
     label_mapping: dict[str, str | list[str]] = Field(
         default_factory=dict,
         description='Class to label or labels, as JSON: {"scratches": ["reject", "Kratzer"]}, where names differ.',
@@ -72,6 +80,13 @@ class Settings(BaseSettings):
     def _split_hosts(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(host.strip() for host in value.split(",") if host.strip())
+        return value
+
+    @field_validator("held_out", mode="before")
+    @classmethod
+    def _split_folders(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(Path(folder.strip()) for folder in value.split(",") if folder.strip())
         return value
 
     @field_validator("label_studio_url", "public_url")

@@ -156,11 +156,12 @@ class QueueWorker:
 
 
 def run_until_stopped(settings: Settings) -> None:
-    """Work off the queue in this process until SIGTERM or SIGINT, and reconcile beside it.
+    """Work off the queue in this process until SIGTERM or SIGINT; reconcile, and have trainings done, beside it.
 
     Raises:
         DatabaseError: the database is not at this release's schema, or away at the start.
     """
+    from backend.learning.training_worker import TrainingWorker  # noqa: PLC0415
     from backend.reconciliation_timer import ReconciliationTimer  # noqa: PLC0415
     from backend.reviews import WEBHOOK_JOB, ReviewService, stored_predictions  # noqa: PLC0415
     from db import migrate  # noqa: PLC0415
@@ -169,20 +170,26 @@ def run_until_stopped(settings: Settings) -> None:
     migrate.require_head(database)
     service = ReviewService(database, settings, stored_predictions(settings))
     worker = QueueWorker(database, {WEBHOOK_JOB: service.handle})
+    trainer = TrainingWorker(settings, database)
     stop = threading.Event()
 
     def stop_now(*_: object) -> None:
         stop.set()
         worker.wake()
+        trainer.wake()
 
     signal.signal(signal.SIGTERM, stop_now)
     signal.signal(signal.SIGINT, stop_now)
     timer = ReconciliationTimer(settings, database)
-    beside = threading.Thread(target=timer.run, args=(stop,), name="reconciler", daemon=True)
-    if timer.is_on:
-        beside.start()
+    beside = [
+        threading.Thread(target=run, args=(stop,), name=name, daemon=True)
+        for name, run, is_on in (("reconciler", timer.run, timer.is_on), ("trainer", trainer.run, True))
+        if is_on
+    ]
+    for thread in beside:
+        thread.start()
     logger.info("working off the queue of %s", database.name)
     worker.run(stop)
-    if timer.is_on:
-        beside.join(timeout=_LAST_STEP_SECONDS)
+    for thread in beside:
+        thread.join(timeout=_LAST_STEP_SECONDS)
     database.close()

@@ -27,6 +27,7 @@ BENCHMARKS = {
     "defect-size": "benchmarks.defect_size",
     "region-overlap": "benchmarks.region_overlap",
     "release-gate": "benchmarks.release_gate",
+    "predicting-in-bulk": "benchmarks.predicting_in_bulk",
 }
 
 

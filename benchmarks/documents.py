@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.bulk_tables import bulk_table
 from benchmarks.explanation_tables import parts_table, sanity_table
 from benchmarks.gate_tables import gate_table
 from benchmarks.quality_tables import everything, summary
@@ -18,7 +19,7 @@ RELEASE = ROOT / "docs" / "release.md"
 
 TABLES = {
     README: {"attribution-speed": speed_table, "explanation-quality": summary},
-    MEASURED: {"explanation-quality": everything},
+    MEASURED: {"explanation-quality": everything, "predicting-in-bulk": bulk_table},
     EXPLANATIONS: {"quorum-parts": parts_table, "explanation-sanity": sanity_table},
     RELEASE: {"release-gate": gate_table},
 }

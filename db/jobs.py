@@ -218,6 +218,11 @@ def requeue_failed(session: Session, kind: str) -> int:
     return len(requeued.all())
 
 
+def withdraw(session: Session, job_id: UUID) -> None:
+    """Take back work that is needed no more, if it is there still."""
+    session.execute(delete(JobRow).where(JobRow.job_id == job_id))
+
+
 def find(session: Session, job_id: UUID) -> Job | None:
     """A job by its id."""
     row = session.get(JobRow, job_id)

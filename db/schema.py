@@ -1,4 +1,7 @@
-"""The tables. All but `actor`, `job` and `reconciliation_mark` are append-only: db.triggers denies changes."""
+"""The tables. All but `actor`, `job`, `reconciliation_mark` and `training` are append-only.
+
+db.triggers denies changes.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,7 @@ MODEL_EVENTS = ("activated", "taken back", "retired", "reinstated")
 ACTIONS = ("created", "updated", "deleted")
 FOUND_BY = ("webhook", "reconciling")
 JOB_STATES = ("queued", "running", "done", "failed")
+TRAINING_STATES = ("waiting", "running", "done", "failed")
 _SHA256 = String(64)
 
 
@@ -451,6 +455,36 @@ class ReconciliationMarkRow(Base):
     whole_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     failed: Mapped[int] = mapped_column(Integer)
     surplus: Mapped[int] = mapped_column(Integer)
+
+
+class TrainingRow(Base):
+    """A training from reviews that was asked for in Label Studio, how far it is, and how it ended: a working table.
+
+    What came out of it stands in the model version's own record.
+    """
+
+    __tablename__ = "training"
+    __table_args__ = (
+        _is_one_of("state", TRAINING_STATES),
+        CheckConstraint("done >= 0 AND total >= 0", name="steps_range"),
+        CheckConstraint("(state IN ('done', 'failed')) = (ended_at IS NOT NULL)", name="ended_stated"),
+        Index(None, "instance", "asked_at"),
+    )
+
+    training_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    instance: Mapped[str] = mapped_column(Text)
+    project_id: Mapped[int] = mapped_column(BigInteger)
+    state: Mapped[str] = mapped_column(String(16))
+    doing: Mapped[str] = mapped_column(FreeText)
+    done: Mapped[int] = mapped_column(Integer)
+    total: Mapped[int] = mapped_column(Integer)
+    asked_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    told_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    reason: Mapped[str | None] = mapped_column(FreeText)
+    fingerprint: Mapped[str | None] = mapped_column(_SHA256)
+    verdict: Mapped[str | None] = mapped_column(FreeText)
+    report: Mapped[str | None] = mapped_column(FreeText)
 
 
 class JobRow(Base):

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, and_, case, func, select
 from sqlalchemy.orm import aliased
 
 from db.schema import DecisionRow, FailureRow, ModelVersionRow, PredictionRow, ReconciliationMarkRow, ReviewRow
+from db.standing import standing_reviews
 
 if TYPE_CHECKING:
     from sqlalchemy import Select, Subquery
@@ -216,32 +217,16 @@ def _last_sent(instance: str) -> Subquery:
 
 
 def _standing(instance: str) -> Subquery:
-    """The review that stands of each annotation, as in db.reviews.latest_for_annotation, without deleted ones."""
-    place = func.row_number().over(
-        partition_by=ReviewRow.annotation_id,
-        order_by=(
-            case((ReviewRow.action == "deleted", 0), else_=1),
-            ReviewRow.annotation_updated_at.desc().nulls_last(),
-            ReviewRow.received_at.desc(),
-            ReviewRow.review_id.desc(),
-        ),
+    return standing_reviews(
+        instance,
+        ReviewRow.project_id,
+        ReviewRow.task_id,
+        ReviewRow.outcome,
+        func.coalesce(ReviewRow.annotation_created_at, ReviewRow.received_at).label("made_at"),
+        ReviewRow.prediction_id,
+        ReviewRow.model_output_shown,
+        ReviewRow.was_cancelled,
     )
-    ranked = (
-        select(
-            ReviewRow.project_id,
-            ReviewRow.task_id,
-            ReviewRow.action,
-            ReviewRow.outcome,
-            func.coalesce(ReviewRow.annotation_created_at, ReviewRow.received_at).label("made_at"),
-            ReviewRow.prediction_id,
-            ReviewRow.model_output_shown,
-            ReviewRow.was_cancelled,
-            place.label("place"),
-        )
-        .where(ReviewRow.instance == instance)
-        .subquery()
-    )
-    return _first(ranked).where(ranked.c.action != "deleted").subquery()
 
 
 def _first(ranked: Subquery) -> Select[Any]:

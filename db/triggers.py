@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from sqlalchemy import UniqueConstraint, inspect, text
 
 from db.errors import APPEND_ONLY
-from db.schema import ActorRow, Base, JobRow, ReconciliationMarkRow
+from db.schema import ActorRow, Base, JobRow, ReconciliationMarkRow, TrainingRow
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
-MUTABLE_TABLES = frozenset(row.__tablename__ for row in (ActorRow, JobRow, ReconciliationMarkRow))
+MUTABLE_TABLES = frozenset(row.__tablename__ for row in (ActorRow, JobRow, ReconciliationMarkRow, TrainingRow))
 IMMUTABLE_TABLES = tuple(t for t in sorted(Base.metadata.tables) if t not in MUTABLE_TABLES)
 
 _FUNCTION = "deny_change"

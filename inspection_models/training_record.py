@@ -60,6 +60,20 @@ def seen_images(directory: Path, card: ModelCard, *, lines: bool = True) -> froz
     )
 
 
+def images_tested_on(directory: Path, card: ModelCard) -> frozenset[str] | None:
+    """The sha256 of every image file that a model was tested on and nothing else; None where its card names no list.
+
+    Raises:
+        ModelError: the list is gone or was changed, or cannot be read.
+    """
+    listed = read_list(directory, card)
+    if listed is None:
+        return None
+    lines = listed.decode().splitlines()[1:]
+    path = directory / IMAGES_FILE
+    return frozenset(_seen(lines, path, ("test",))) - frozenset(_seen(lines, path, _TUNED_ON))
+
+
 def read_list(directory: Path, card: ModelCard) -> bytes | None:
     """The list of a model's images; None where its card names none.
 

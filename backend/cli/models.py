@@ -63,7 +63,7 @@ def list_models(as_json: _AsJson = False) -> int:
             model_version_string(version),
             ", ".join(version.classes),
             _percent(one.figures.get("balanced_accuracy")),
-            "retired" if one.is_retired else ", ".join(_places(one)),
+            "retired" if one.is_retired else "waits at the gate" if one.waits else ", ".join(_places(one)),
             "in order" if one.directory else "[red]missing or damaged[/red]",
             f"{version.created_at:%Y-%m-%d}",
         )
@@ -230,6 +230,7 @@ def _as_json(listed: ListedModel) -> dict[str, Any]:
         "in_use_for": [{"label_studio": scope.instance, "project": scope.project_id} for scope in listed.used_by],
         "named_by_setting": listed.is_named_by_setting,
         "retired": listed.is_retired,
+        "waits_at_the_gate": listed.waits,
         "directory": listed.directory,
         "problem": listed.problem,
         "test": listed.figures,

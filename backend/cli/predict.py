@@ -90,7 +90,7 @@ def _run_retrieving(
     migrate.require_head(database)
     version = version_in_use(settings, database, project).model_version
     await_version(client, project, version)
-    way = Retrieval(client, project, version)
+    way = Retrieval(client, project, version, database=database)
     return version, _shown(_bulk(settings, database, client, project, version, way, console), console)
 
 

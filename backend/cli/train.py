@@ -16,7 +16,9 @@ from backend.cli.progress import counting
 from backend.cli.risks import USUAL_CONFIDENCE, Confidence, Errors, Escapes, Overkill, stated_risks
 
 if TYPE_CHECKING:
-    from inspection_models.training import TrainingReport
+    from backend.learning.lesson_set import LessonRequest
+    from inspection_models.data import Dataset
+    from inspection_models.training import TrainingReport, TrainingRequest
 
 
 # Wide enough for the tables where the output goes to a file.
@@ -29,7 +31,21 @@ def register(application: typer.Typer) -> None:
 
 
 def train_model(
-    data: Annotated[Path, typer.Option("--data", help="Folder with the labelled photographs.")],
+    data: Annotated[Path | None, typer.Option("--data", help="Folder with the labelled photographs.")] = None,
+    from_reviews: Annotated[
+        bool, typer.Option("--from-reviews", help="Learn from what inspectors said, beside --data or without it.")
+    ] = False,
+    projects: Annotated[
+        list[int] | None, typer.Option("--project", help="With --from-reviews: of these Label Studio projects alone.")
+    ] = None,
+    hold_out: Annotated[
+        list[Path] | None,
+        typer.Option("--hold-out", help="With --from-reviews: a folder of photographs that nothing is learned from."),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="With --from-reviews: train though no review is new since the last time.")
+    ] = False,
+    training: Annotated[str | None, typer.Option("--training", hidden=True)] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Model directory to write.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be read, and train nothing; needs no --out.")
@@ -93,16 +109,31 @@ def train_model(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON summary.")] = False,
 ) -> int:
     """Train, calibrate and measure a classifier."""
-    if dry_run:
-        return _show_data(data, layout, good_class, seed, as_json=as_json)
-    if out is None:
+    if data is None and not from_reviews:
+        raise typer.BadParameter("--data is missing: say where labelled photographs are, or give --from-reviews")
+    if not from_reviews and (projects or hold_out or again):
+        raise typer.BadParameter("--project, --hold-out and --again are for --from-reviews")
+    if out is None and not dry_run:
         raise typer.BadParameter("--out is missing: say where the model is to be written, or give --dry-run")
-    from backend.training_progress import describe  # noqa: PLC0415
+    reviewed = None
+    if from_reviews:
+        from backend.learning.lesson_set import LessonRequest  # noqa: PLC0415
+
+        chosen = tuple(projects) if projects else None
+        reviewed = LessonRequest(chosen, data, layout, good_class, tuple(hold_out or ()))
+    if dry_run:
+        if reviewed is not None:
+            from backend.cli.train_from_reviews import show_lessons  # noqa: PLC0415
+
+            return show_lessons(reviewed, seed, as_json=as_json)
+        assert data is not None  # noqa: S101 - as there are no reviews
+        return _show_data(data, layout, good_class, seed, as_json=as_json)
+    assert out is not None  # noqa: S101 - as this is no dry run
     from inspection_models.networks import network_names  # noqa: PLC0415
-    from inspection_models.training import TrainingRequest, train  # noqa: PLC0415
+    from inspection_models.training import TrainingRequest  # noqa: PLC0415
 
     request = TrainingRequest(
-        data=data,
+        data=data or Path(),
         output=out,
         name=name,
         layout=layout,
@@ -132,19 +163,34 @@ def train_model(
             style="yellow",
             highlight=False,
         )
-    with counting("starting", stays=True) as tell:
-        report = train(request, progress=lambda event: tell(describe(event), event.done, event.total))
+    report = _train(request, reviewed, training, again=again)
     if as_json:
         typer.echo(json.dumps(_summary(report), indent=2))
     else:
         _print(report, Console())
+        if reviewed is not None:
+            typer.echo("it waits at the gate: `inspection models activate` puts it in use")
     return 0
+
+
+def _train(
+    request: TrainingRequest, reviewed: LessonRequest | None, training: str | None, *, again: bool
+) -> TrainingReport:
+    from backend.training_progress import describe  # noqa: PLC0415
+
+    if reviewed is not None:
+        from backend.cli.train_from_reviews import train_from_reviews  # noqa: PLC0415
+
+        return train_from_reviews(request, reviewed, training, again=again)
+    from inspection_models.training import train  # noqa: PLC0415
+
+    with counting("starting", stays=True) as tell:
+        return train(request, progress=lambda event: tell(describe(event), event.done, event.total))
 
 
 def _show_data(data: Path, layout: str | None, good_class: str | None, seed: int, *, as_json: bool) -> int:
     """Show what a training would read; 1 where it could not be split."""
-    from backend.cli.data_tables import print_data  # noqa: PLC0415
-    from inspection_models.data import DatasetError, load_dataset, split_dataset, summarise  # noqa: PLC0415
+    from inspection_models.data import load_dataset  # noqa: PLC0415
 
     with counting("looking at photographs") as tell:
         dataset = load_dataset(
@@ -153,12 +199,27 @@ def _show_data(data: Path, layout: str | None, good_class: str | None, seed: int
             good_class=good_class,
             progress=partial(tell, "looking at photographs"),
         )
+    return show_dataset(dataset, seed, as_json=as_json)
+
+
+def show_dataset(
+    dataset: Dataset,
+    seed: int,
+    *,
+    as_json: bool,
+    held: frozenset[str] = frozenset(),
+    more: dict[str, Any] | None = None,
+) -> int:
+    """Show what a training would learn from, with `more` of it in JSON; 1 where it could not be split."""
+    from backend.cli.data_tables import print_data  # noqa: PLC0415
+    from inspection_models.data import DatasetError, split_dataset, summarise  # noqa: PLC0415
+
     split, problem = None, ""
     try:
-        split = split_dataset(dataset, seed=seed)
+        split = split_dataset(dataset, seed=seed, held=held)
     except DatasetError as error:
         problem = str(error)
-    summary = {**summarise(dataset, split), "problem": problem or None}
+    summary = {**summarise(dataset, split), "problem": problem or None, **(more or {})}
     if as_json:
         typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
     else:

@@ -122,6 +122,11 @@ class ManagedProcess:
         """Whether the child was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def exit_status(self) -> int | None:
+        """What the child ended with, negative for a signal's number; None while it runs, and where it was stopped."""
+        return self._process.poll() if self._process is not None else None
+
     def start(self) -> None:
         """Start the child; its output is appended to the log file, which only its owner may read.
 

@@ -182,7 +182,7 @@ class DemoSession:
                 self.client,
                 project,
                 self.model_version,
-                Retrieval(self.client, project, self.model_version),
+                Retrieval(self.client, project, self.model_version, database=database),
                 database=database,
                 in_use=lambda: version_in_use(self.settings, database, project).model_version,
                 chunk=4,

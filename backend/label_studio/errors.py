@@ -48,6 +48,10 @@ class LabelStudioFailedError(LabelStudioError):
     """Label Studio failed inside (5xx)."""
 
 
+class LabelStudioBackendAwayError(LabelStudioFailedError):
+    """Label Studio does not reach its ML backend, or is not answered by it; of itself it tells success."""
+
+
 def unreachable(url: str, error: httpx.HTTPError) -> LabelStudioUnreachableError:
     """The error for a call to `url` that brought no answer."""
     if isinstance(error, httpx.TimeoutException):

@@ -23,6 +23,8 @@ SUMMARY_NAME = "model"
 has one of its own, with a number: `model_1`."""
 REASONS_NAME = "reason"
 """The choices in which an inspector says why they corrected the model."""
+BLIND_CLASS = "inspection-blind"
+"""The class of a view whose inspectors are to see nothing of what the model says."""
 MAX_CONFIG_CHARACTERS = 500_000
 MAX_CONFIG_DEPTH = 100
 """Tags within tags; readers that follow them, here and in Label Studio's SDK, go no deeper than some hundreds."""
@@ -111,7 +113,8 @@ class LabelingConfig:
     """The images and their controls, in document order; `notes` says which controls were left out and why.
 
     `answers_on` is the image of the text area `ANSWER_NAME`, which tells what was answered to a question; None where
-    there is none. `summaries` are, by image, the text areas that tell what the model says of it.
+    there is none. `summaries` are, by image, the text areas that tell what the model says of it. `is_blind` says
+    whether the model's answers are kept from Label Studio.
     """
 
     images: tuple[ImageObject, ...]
@@ -119,6 +122,7 @@ class LabelingConfig:
     notes: tuple[str, ...] = ()
     answers_on: str | None = None
     summaries: Mapping[str, str] = field(default_factory=dict)
+    is_blind: bool = False
 
     def control(self, name: str) -> Control | None:
         """The control of that name, or None."""
@@ -151,7 +155,8 @@ def parse(label_config: str) -> LabelingConfig:
     texts = _text_areas(root, image_names)
     summaries = {image: name for name, image in reversed(texts) if is_summary(name)}
     answers_on = next((image for name, image in texts if name == ANSWER_NAME), None)
-    return LabelingConfig(images, tuple(controls), tuple(notes), answers_on, summaries)
+    is_blind = any(BLIND_CLASS in element.attrib.get("className", "").split() for element in root.iter())
+    return LabelingConfig(images, tuple(controls), tuple(notes), answers_on, summaries, is_blind)
 
 
 def is_summary(name: str) -> bool:

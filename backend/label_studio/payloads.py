@@ -33,6 +33,10 @@ WEBHOOK_ACTIONS = (*ANNOTATION_ACTIONS, PROJECT_UPDATED)
 """All that the desk wants to be told."""
 
 
+START_TRAINING = "START_TRAINING"
+"""What Label Studio posts to a backend's webhook when its button for that is pressed."""
+
+
 def project_number(reference: object) -> int:
     """A project's number, which Label Studio writes as 1, "1", "1.1795377200" (with its time of creation) or an object.
 

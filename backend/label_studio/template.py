@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from backend.label_studio.binding import REGION_TAGS, RegionKind
-from backend.label_studio.labeling_config import ANSWER_NAME, REASONS_NAME, SUMMARY_NAME
+from backend.label_studio.labeling_config import ANSWER_NAME, BLIND_CLASS, REASONS_NAME, SUMMARY_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,7 +109,8 @@ def labeling_configuration(
 
     Args:
         takes_several: whether the model names several classes of one image, so that several can be ticked.
-        is_blind: nothing is there that the model says, to ask the model with, or to correct it by.
+        is_blind: the desk is to keep its answers from Label Studio, and the page has nothing that the model says, to
+            ask it with, or to correct it by; then `maps` is None.
         maps: the address of the project's maps, which are shown beside the image; None shows none.
     """
     defects = [name for name in classes if name != good_class]
@@ -121,7 +122,7 @@ def labeling_configuration(
         is_blind=is_blind,
         maps=maps,
     )
-    view = Element("View")
+    view = Element("View", className=BLIND_CLASS) if is_blind else Element("View")
     if template.images == 1:
         view.extend(_of_one_image(page, heading))
     else:

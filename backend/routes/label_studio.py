@@ -10,7 +10,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Request, status
 
 from backend.label_studio.labeling_config import LabelingConfigError
-from backend.label_studio.payloads import WEBHOOK_ACTIONS, PredictRequest, SetupRequest
+from backend.label_studio.payloads import START_TRAINING, WEBHOOK_ACTIONS, PredictRequest, SetupRequest
 
 if TYPE_CHECKING:
     from backend.desk import Desk
@@ -31,7 +31,7 @@ _EVENT = {
                 "type": "object",
                 "required": ["action"],
                 "properties": {
-                    "action": {"type": "string", "examples": list(WEBHOOK_ACTIONS)},
+                    "action": {"type": "string", "examples": [*WEBHOOK_ACTIONS, START_TRAINING]},
                     "annotation": {"type": ["object", "array"]},
                     "annotations": {"type": "array", "items": {"type": "object"}},
                     "project": {"type": "object"},
@@ -94,10 +94,13 @@ async def versions(request: Request) -> dict[str, list[str]]:
 
 @router.post("/webhook", status_code=status.HTTP_202_ACCEPTED, openapi_extra={"requestBody": _EVENT})
 async def webhook(request: Request) -> dict[str, str]:
-    """Write the event down durably, as it came, answer, and work it off later."""
+    """Write the event down durably, as it came, answer, and work it off later.
+
+    `START_TRAINING` becomes a training from reviews, in a process of its own, of which one waits or runs at a time.
+    """
     body = await request.body()
-    queued = await anyio.to_thread.run_sync(_desk(request).enqueue_webhook, body, limiter=_limiter(request))
-    return {"status": "queued" if queued else "ignored"}
+    taken = await anyio.to_thread.run_sync(_desk(request).enqueue_webhook, body, limiter=_limiter(request))
+    return {"status": taken}
 
 
 def _limiter(request: Request) -> anyio.CapacityLimiter:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, TypeAlias
 
+from backend.model_loading import model_version_string
 from backend.models_in_use import version_in_use
 from backend.project_comparison import RECONCILE
 from backend.reviews import WEBHOOK_JOB
@@ -20,8 +21,9 @@ from backend.status.report import (
     Project,
     Queue,
     Status,
+    Training,
 )
-from db import jobs, model_events, status
+from db import jobs, model_events, model_versions, status, trainings
 from inspection_models.model_card import ModelError
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ _Used: TypeAlias = "dict[int | None, str]"
 
 DAYS = 14
 SHOWN = 20
+TRAININGS_SHOWN = 5
 
 
 def gather(desk: Desk) -> Status:
@@ -62,6 +65,7 @@ def gather(desk: Desk) -> Status:
             models=_models(used),
             queue=_queue(session),
             failures=_failures(session, desk.settings.label_studio_url, now),
+            trainings=_trainings(session, desk.settings.label_studio_url),
             projects=_projects(session, desk.settings.label_studio_url, used, now),
         )
 
@@ -100,6 +104,18 @@ def _queue(session: Session) -> Queue:
         for job in jobs.failed(session, kind=WEBHOOK_JOB, limit=SHOWN)
     ]
     return Queue(**asdict(jobs.depth(session, kind=WEBHOOK_JOB)), failed_jobs=failed)
+
+
+def _trainings(session: Session, instance: str) -> list[Training]:
+    tried = {event.model_version_id for event in model_events.history(session)}
+    found = []
+    for one in trainings.newest(session, instance=instance, limit=TRAININGS_SHOWN):
+        made = model_versions.find_by_fingerprint(session, one.fingerprint) if one.fingerprint is not None else None
+        fields = {name: value for name, value in asdict(one).items() if name not in ("training_id", "instance")}
+        version = model_version_string(made) if made is not None else None
+        waits = made is not None and made.model_version_id not in tried
+        found.append(Training(**fields, model_version=version, waits_at_the_gate=waits))
+    return found
 
 
 def _failures(session: Session, instance: str, now: datetime) -> Failures:

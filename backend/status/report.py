@@ -125,6 +125,25 @@ class ModelInUse(_Part):
     model_version: str
 
 
+class Training(_Part):
+    """A training from reviews that was asked for in Label Studio."""
+
+    asked_at: datetime
+    project_id: int = Field(description="Where it was asked for.")
+    state: Literal["waiting", "running", "done", "failed"]
+    doing: str = Field(description="What it is at.")
+    done: int = Field(ge=0, description="Steps of that.")
+    total: int = Field(ge=0)
+    told_at: datetime = Field(description="When it was last heard of.")
+    ended_at: datetime | None
+    reason: str | None = Field(description="Why it failed.")
+    model_version: str | None = Field(description="What came out of it; in use only once it is activated.")
+    fingerprint: str | None
+    waits_at_the_gate: bool = Field(description="Whether it came out and was never put in use.")
+    verdict: str | None = Field(description="Of the gate; null where there are no photographs to ask it by.")
+    report: str | None = Field(description="The folder of the gate's report.")
+
+
 class Status(_Part):
     """How the desk stands."""
 
@@ -137,4 +156,5 @@ class Status(_Part):
     models: list[ModelInUse]
     queue: Queue
     failures: Failures
+    trainings: list[Training] = Field(description="The newest 5.")
     projects: list[Project]

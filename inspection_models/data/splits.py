@@ -38,7 +38,14 @@ class _UnusableSplitError(ValueError):
     """A layout's own split cannot be used; the message says why."""
 
 
-def split_dataset(dataset: Dataset, *, validation: float = 0.15, test: float = 0.15, seed: int = 0) -> Split:
+def split_dataset(
+    dataset: Dataset,
+    *,
+    validation: float = 0.15,
+    test: float = 0.15,
+    seed: int = 0,
+    held: frozenset[str] = frozenset(),
+) -> Split:
     """Split by group, as the layout does or else each class in the same proportions; the same for the same seed.
 
     A layout's own split is used where it leaves every class in every part; a part that it lacks is cut from its
@@ -53,6 +60,7 @@ def split_dataset(dataset: Dataset, *, validation: float = 0.15, test: float = 0
         validation: share of the samples to validate on, above 0.
         test: share of the samples to test on, above 0; the rest, above 0 too, is trained on.
         seed: decides which of equal groups goes where.
+        held: sha256 of files that may only be tested on; their groups go to the test part whole, whatever it is owed.
 
     Raises:
         DatasetError: a class has fewer than three groups, so that no three parts can each have one.
@@ -64,21 +72,22 @@ def split_dataset(dataset: Dataset, *, validation: float = 0.15, test: float = 0
     notes: tuple[str, ...] = ()
     if any(sample.part is not None for sample in dataset.samples):
         try:
-            return _given_split(dataset, shares, seed)
+            return _given_split(dataset, shares, seed, held)
         except _UnusableSplitError as error:
             notes = (f"the data set's own split is not used: {error}",)
     _check_groups(dataset, _members(dataset.samples))
-    parts = _divide(dataset.samples, dataset.classes, list(shares.values()), seed)
+    parts = _divide(dataset.samples, dataset.classes, list(shares.values()), seed, held)
     _check_parts(dataset, parts)
     trained, validated, tested = parts
     return Split(trained, validated, tested, notes=notes)
 
 
-def _given_split(dataset: Dataset, shares: dict[str, float], seed: int) -> Split:
+def _given_split(dataset: Dataset, shares: dict[str, float], seed: int, held: frozenset[str]) -> Split:
     if without := sum(sample.part is None for sample in dataset.samples):
         raise _UnusableSplitError(f"{without} images are in none of its parts")
     members = _members(dataset.samples)
     place = {group: max((str(sample.part) for sample in inside), key=PARTS.index) for group, inside in members.items()}
+    place |= dict.fromkeys(_groups_of(dataset.samples, held), "test")
     moved = sum(sample.part != place[sample.group] for sample in dataset.samples)
     found = {part: tuple(s for s in dataset.samples if place[s.group] == part) for part in PARTS}
     if missing := [part for part in PARTS if part != "train" and not found[part]]:
@@ -105,21 +114,31 @@ def _members(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
     return members
 
 
+def _groups_of(samples: Iterable[Sample], files: frozenset[str]) -> set[str]:
+    return {sample.group for sample in samples if sample.sha256 in files}
+
+
 def _divide(
-    samples: Sequence[Sample], classes: Sequence[str], shares: Sequence[float], seed: int
+    samples: Sequence[Sample],
+    classes: Sequence[str],
+    shares: Sequence[float],
+    seed: int,
+    held: frozenset[str] = frozenset(),
 ) -> list[tuple[Sample, ...]]:
-    """Samples in as many parts as there are shares, each group whole."""
+    """Samples in as many parts as there are shares, each group whole; groups of the files `held` in the last part."""
+    fixed = _groups_of(samples, held)
     members = _members(samples)
     totals = class_counts(samples, classes)
     owed = [{label: share * total for label, total in totals.items()} for share in shares]
     left = Counter(label for inside in members.values() for label in _labels(inside))
     empty = {label: set(range(len(shares))) for label in classes}
     place: dict[str, int] = {}
-    for group in sorted(members, key=lambda key: _rank(key, members[key], totals, seed)):
+    for group in sorted(members, key=lambda key: (key not in fixed, _rank(key, members[key], totals, seed))):
         inside = Counter(label for sample in members[group] for label in sample.labels)
         rarest = min(inside, key=lambda label: (totals[label], label))
         open_parts = empty[rarest] if left[rarest] <= len(empty[rarest]) else range(len(shares))
         part = max(sorted(open_parts), key=lambda index: sum(n * owed[index][c] / totals[c] for c, n in inside.items()))
+        part = len(shares) - 1 if group in fixed else part
         for label, number in inside.items():
             owed[part][label] -= number
             left[label] -= 1
@@ -138,13 +157,13 @@ def _rank(group: str, samples: list[Sample], totals: dict[str, int], seed: int) 
 
 
 def _check_groups(dataset: Dataset, members: dict[str, list[Sample]]) -> None:
-    for label in dataset.classes:
-        groups = sum(label in _labels(samples) for samples in members.values())
-        if groups < len(PARTS):
-            raise DatasetError(
-                f"class {label!r} has images of only {groups} independent part(s); training, validation and test need "
-                "one each: add images of other parts or leave the class out"
-            )
+    counted = Counter(label for samples in members.values() for label in _labels(samples))
+    if short := [label for label in dataset.classes if counted[label] < len(PARTS)]:
+        others = "".join(f", class {label!r} of {counted[label]}" for label in short[1:])
+        raise DatasetError(
+            f"class {short[0]!r} has images of only {counted[short[0]]} independent part(s){others}; training, "
+            "validation and test need one each: add images of other parts or leave the class out"
+        )
 
 
 def _check_parts(dataset: Dataset, parts: list[tuple[Sample, ...]]) -> None:

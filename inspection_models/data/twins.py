@@ -27,7 +27,7 @@ from sklearn.utils.extmath import randomized_svd
 from inspection_models.data.dataset import Dataset, data_sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -64,13 +64,11 @@ def with_twins(dataset: Dataset, photographs: Sequence[Photograph]) -> Dataset:
     notes = list(dataset.notes)
     first: dict[str, int] = {}
     links = [(first.setdefault(sample.sha256, index), index) for index, sample in enumerate(samples)]
-    for family in _connected(len(samples), twin_pairs(thumbnails)):
-        if len(family) <= max(_LARGE, _LARGEST_SHARE * len(samples)):
-            links += [(family[0], index) for index in family]
+    for family, pairs, is_large in _told_apart(thumbnails):
+        links += pairs
+        if not is_large:
             continue
-        kept = _nearly_identical(thumbnails[family], _SERIES_SHARE * len(samples))
-        links += [(family[one], family[other]) for one, other in kept]
-        together = sum(map(len, _connected(len(family), kept)))
+        together = len({index for pair in pairs for index in pair})
         said = f"only the {together} that are nearly identical are grouped" if together else "they are not grouped"
         notes.append(
             f"{len(family)} images, {samples[family[0]].path.name} first, look so much alike that twins cannot be "
@@ -96,6 +94,24 @@ def with_twins(dataset: Dataset, photographs: Sequence[Photograph]) -> Dataset:
     )
 
 
+def twins_of(held: NDArray[np.uint8], thumbnails: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which pictures are near-duplicates of one that is held, bool [N], found as `with_twins` finds them.
+
+    Args:
+        held: uint8 [M, S, S], grey.
+        thumbnails: uint8 [N, S, S], grey.
+    """
+    found = np.zeros(len(thumbnails), np.bool_)
+    if not len(held) or not len(thumbnails):
+        return found
+    together = np.concatenate([held, thumbnails])
+    links = [pair for _, pairs, _ in _told_apart(together) for pair in pairs]
+    for family in _connected(len(together), links):
+        if family[0] < len(held):
+            found[[index - len(held) for index in family if index >= len(held)]] = True
+    return found
+
+
 def twin_pairs(thumbnails: NDArray[np.uint8]) -> list[tuple[int, int]]:
     """Pairs (i < j) whose chains are the families of near-duplicates: each picture with the next of its family.
 
@@ -114,6 +130,17 @@ def twin_pairs(thumbnails: NDArray[np.uint8]) -> list[tuple[int, int]]:
             found = _pairs(hashes[cluster], (own, _OWN), (fine[cluster], _FINE), (coarse[cluster], _COARSE))
             pairs += [(cluster[one], cluster[other]) for one, other in found]
     return [pair for family in _connected(count, pairs) for pair in itertools.pairwise(family)]
+
+
+def _told_apart(thumbnails: NDArray[np.uint8]) -> Iterator[tuple[list[int], list[tuple[int, int]], bool]]:
+    """Each family of pictures, pairs of those of it that are twins, and whether it is too large for all to be twins."""
+    count = len(thumbnails)
+    for family in _connected(count, twin_pairs(thumbnails)):
+        if len(family) <= max(_LARGE, _LARGEST_SHARE * count):
+            yield family, [(family[0], index) for index in family], False
+        else:
+            kept = _nearly_identical(thumbnails[family], _SERIES_SHARE * count)
+            yield family, [(family[one], family[other]) for one, other in kept], True
 
 
 def _nearly_identical(thumbnails: NDArray[np.uint8], most: float) -> list[tuple[int, int]]:

@@ -9,13 +9,14 @@ from inspection_models.training.request import (
     TrainingReport,
     TrainingRequest,
 )
-from inspection_models.training.trainer import train
+from inspection_models.training.trainer import Lessons, train, train_on
 
 __all__ = [
     "CalibrationReport",
     "CalibrationRequest",
     "EpochFigures",
     "Evaluation",
+    "Lessons",
     "TrainingError",
     "TrainingEvent",
     "TrainingReport",
@@ -23,4 +24,5 @@ __all__ = [
     "calibrate",
     "evaluate",
     "train",
+    "train_on",
 ]

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from inspection_models.line_drawing import StatedRisks
 
 
-def set_aside(split: Split, good_class: str | None, risks: StatedRisks) -> Split:
+def set_aside(split: Split, good_class: str | None, risks: StatedRisks, held: frozenset[str] = frozenset()) -> Split:
     """The split with half of its test part, group by group, as `lines`; as it is where no risk is stated.
+
+    Groups of the files `held`, by sha256, stay in the test part.
 
     What a promise is shown on may have had no part in the model, as the validation part had, and figures of images that
     the lines were drawn from would be too good.
@@ -38,8 +40,10 @@ def set_aside(split: Split, good_class: str | None, risks: StatedRisks) -> Split
     if not risks.any_stated:
         return split
     members: dict[str, list[Sample]] = defaultdict(list)
+    fixed = {sample.group for sample in split.test if sample.sha256 in held}
     for sample in split.test:
-        members[sample.group].append(sample)
+        if sample.group not in fixed:
+            members[sample.group].append(sample)
     ordered = sorted(members, key=lambda key: (sorted({s.labels for s in members[key]}), _digest(key)))
     taken = set(ordered[::2])
     lines = tuple(sample for sample in split.test if sample.group in taken)

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ from inspection_models.training.tiles import tile_counts
 from inspection_models.training_record import HASH_KEY, IMAGES_FILE, images_csv, images_sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Literal
 
     from torch import nn
@@ -74,6 +74,23 @@ _DECIDING = (
 )
 
 
+@dataclass(frozen=True)
+class Lessons:
+    """A data set that was read before, and what a training must know of it.
+
+    Attributes:
+        dataset: to split and learn from.
+        held: sha256 of its files that may only be tested on.
+        about: where it comes from, as plain values; the model's card keeps it under ``training``.
+        attachments: files by name that say more of it, to stand beside the model.
+    """
+
+    dataset: Dataset
+    held: frozenset[str] = frozenset()
+    about: Mapping[str, Any] = field(default_factory=dict)
+    attachments: Mapping[str, bytes] = field(default_factory=dict)
+
+
 def train(request: TrainingRequest, progress: Callable[[TrainingEvent], None] = lambda _: None) -> TrainingReport:
     """Read, split, fit, calibrate, measure and save.
 
@@ -97,16 +114,28 @@ def train(request: TrainingRequest, progress: Callable[[TrainingEvent], None] = 
         ModelError: the output directory is taken.
         RiskError: the data cannot show a stated risk to be kept.
     """
-    started = time.monotonic()
-    output = request.output.absolute()
-    check_target(output, overwrite=request.overwrite)
+    check_target(request.output.absolute(), overwrite=request.overwrite)
     dataset = load_dataset(request.data, layout=request.layout, good_class=request.good_class)
+    return train_on(Lessons(dataset), request, progress)
+
+
+def train_on(
+    lessons: Lessons, request: TrainingRequest, progress: Callable[[TrainingEvent], None] = lambda _: None
+) -> TrainingReport:
+    """As `train`, on a data set that was read before; the request's own data, layout and good class are not looked at.
+
+    Raises:
+        TrainingError, DatasetError, ImageError, NetworkError, ModelError, RiskError: as `train`.
+    """
+    started = time.monotonic()
+    output, dataset = request.output.absolute(), lessons.dataset
+    check_target(output, overwrite=request.overwrite)
     split_seed = request.seed if request.split_seed is None else request.split_seed
-    split = split_dataset(dataset, validation=request.validation, test=request.test, seed=split_seed)
-    split = set_aside(split, dataset.good_class, request.risks)
+    split = split_dataset(dataset, validation=request.validation, test=request.test, seed=split_seed, held=lessons.held)
+    split = set_aside(split, dataset.good_class, request.risks, lessons.held)
     with workplace(output, _identity(request, dataset, split), restart=request.restart) as place:
-        report = _trained(request, dataset, split, place, progress, started)
-        attachments = {**_attachments(report), IMAGES_FILE: images_csv(split)}
+        report = _trained(request, lessons, split, place, progress, started)
+        attachments = {**_attachments(report), **lessons.attachments, IMAGES_FILE: images_csv(split)}
         try:
             report.classifier.save(output, overwrite=request.overwrite, attachments=attachments)
         except OSError as error:
@@ -120,12 +149,13 @@ def train(request: TrainingRequest, progress: Callable[[TrainingEvent], None] = 
 
 def _trained(
     request: TrainingRequest,
-    dataset: Dataset,
+    lessons: Lessons,
     split: Split,
     place: Workplace,
     progress: Callable[[TrainingEvent], None],
     started: float,
 ) -> TrainingReport:
+    dataset = lessons.dataset
     preprocessing = _preprocessing(request)
     choice = _tiling_choice(request, dataset, split, preprocessing, progress)
     if choice.tiling is not None:
@@ -163,7 +193,7 @@ def _trained(
         )
         logits, choice = seen.logits, choice.with_growth(seen.growth, tile_counts(parts.train, dataset.classes))
     calibration = fit_calibration(logits, targets, activation)
-    classifier = _classifier(request, dataset, split, network, preprocessing, calibration, course, choice)
+    classifier = _classifier(request, lessons, split, network, preprocessing, calibration, course, choice)
     classifier = _with_lines(request, dataset, split, classifier, progress)
     classifier = learn_regions(
         classifier,
@@ -279,7 +309,7 @@ def _network(request: TrainingRequest, classes: int) -> nn.Module:
 
 def _classifier(
     request: TrainingRequest,
-    dataset: Dataset,
+    lessons: Lessons,
     split: Split,
     network: nn.Module,
     preprocessing: Preprocessing,
@@ -287,7 +317,9 @@ def _classifier(
     course: Fit,
     choice: TilingChoice,
 ) -> DefectClassifier:
+    dataset = lessons.dataset
     training: dict[str, Any] = {
+        **lessons.about,
         "data_sha256": dataset.sha256,
         HASH_KEY: images_sha256(images_csv(split)),
         "layout": dataset.layout,

@@ -28,6 +28,8 @@ class BulkLabelStudio:
     `backend` is what it asks for predictions. `fault` sees each request first, with how often one of its kind came
     before: what it gives is the answer, what it raises the fate of the connection. `after` sees it when it was done.
 
+    While `backend_is_away` says so it does not reach the backend, stores nothing, and tells success.
+
     With `store_after_looks` the answer to the first request to retrieve is lost to a proxy's time-out, and what it
     brings is stored after so many looks at tasks' predictions, whatever was stored meanwhile.
     """
@@ -41,6 +43,7 @@ class BulkLabelStudio:
         self.shown: str | None = None
         self.fault: Callable[[str, int], httpx.Response | None] = lambda _kind, _nth: None
         self.after: Callable[[str, int], None] = lambda _kind, _nth: None
+        self.backend_is_away: Callable[[], bool] = lambda: False
         self.store_after_looks = 0
         self._late: list[tuple[int, Json]] = []
         self._backend = backend
@@ -82,6 +85,9 @@ class BulkLabelStudio:
             return "create", lambda: self._create(body)
         if words[:2] == ["api", "predictions"] and request.method == "DELETE":
             return "delete", lambda: self._delete(int(words[2]))
+        if path == "api/ml":
+            state = "DI" if self.backend_is_away() else "CO"
+            return "backends", lambda: httpx.Response(200, json=[{"url": "http://desk.example:9090", "state": state}])
         if path == "api/predictions":
             return "look", lambda: self._look(int(request.url.params["task"]))
         if words[:2] == ["api", "tasks"] and words[3:] == ["annotations"]:
@@ -102,7 +108,8 @@ class BulkLabelStudio:
     def _retrieve(self, numbers: list[int]) -> httpx.Response:
         """One request to the backend with all tasks that lack the version; what it answers is stored; always well."""
         self.largest_chunk = max(self.largest_chunk, len(numbers))
-        tasks = [self.tasks[n] for n in numbers if n in self.tasks and not self.of(n)]
+        waiting = [] if self.backend_is_away() else numbers
+        tasks = [self.tasks[n] for n in waiting if n in self.tasks and not self.of(n)]
         answers = [(task["id"], answer) for task, answer in zip(tasks, self._backend(tasks), strict=True) if answer]
         if self.store_after_looks and self.count("retrieve") == 1:
             self._late = answers

@@ -605,3 +605,32 @@ def test_what_a_blind_project_shows_nobody_is_recorded_as_not_seen(client: TestC
         latest = max(reviews_of(desk), key=lambda one: one.annotation_updated_at)
         assert (latest.annotation_id, latest.model_output_shown) == (number, known)
         assert latest.outcome == "accepted"
+
+
+@pytest.mark.slow
+def test_a_blind_configuration_keeps_the_answer_in_the_record_alone(client: TestClient, desk: Desk) -> None:
+    [open_answer] = predict(client, [desks.task(1, "0.png")])
+    blind = desks.CONFIG.replace("<View>", '<View className="wide inspection-blind">', 1)
+    [answer] = predict(client, [desks.task(1, "0.png")], blind)
+    assert (answer["result"], answer["score"]) == ([], 0)
+    assert answer["model_version"] == open_answer["model_version"]
+    with desk.database.read() as session:
+        kept = predictions.latest_for_task(session, instance=desk.settings.label_studio_url, task_id=1)
+    assert kept is not None
+    assert list(kept.result) == open_answer["result"]
+    states = (
+        # what the prediction said that the annotation was begun with, None where it was begun with none
+        (5, [], False),
+        (6, None, False),
+        (7, open_answer["result"], True),
+    )
+    for count, (number, begun_with, was_shown) in enumerate(states, start=1):
+        event = webhook("ANNOTATION_CREATED", open_answer, annotation_id=number)
+        event["project"]["label_config"] = blind
+        event["annotation"]["prediction"] = {**event["annotation"]["prediction"], "result": begun_with}
+        if begun_with is None:
+            event["annotation"] |= {"parent_prediction": None, "prediction": None}
+        send(client, event)
+        wait_for(lambda count=count: len(reviews_of(desk)) == count)
+        review = next(one for one in reviews_of(desk) if one.annotation_id == number)
+        assert (review.outcome, review.model_output_shown) == ("accepted", was_shown)

@@ -88,7 +88,9 @@ def bulk(
 ) -> BulkPrediction:
     client = studio.client()
     ways = {
-        "retrieve": Retrieval(client, PROJECT, VERSION, answer_seconds=answer_seconds, poll_seconds=0),
+        "retrieve": Retrieval(
+            client, PROJECT, VERSION, database=database, answer_seconds=answer_seconds, poll_seconds=0
+        ),
         "push": Pushing(client, PROJECT, VERSION, model),  # type: ignore[arg-type]
     }
     return BulkPrediction(client, PROJECT, VERSION, ways[way], database=database, in_use=in_use, patience=0)
@@ -441,7 +443,7 @@ def test_the_desks_own_pipeline_gives_both_ways_the_same_predictions(way: str, t
         studio = BulkLabelStudio(3, backend=predict, label_config=desks.CONFIG, url=url)
         client = studio.client()
         ways = {
-            "retrieve": Retrieval(client, PROJECT, version),
+            "retrieve": Retrieval(client, PROJECT, version, database=desk.database),
             "push": Pushing(client, PROJECT, version, desk.predictions),
         }
         done = BulkPrediction(

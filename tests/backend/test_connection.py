@@ -256,6 +256,7 @@ def test_a_blind_project_shows_nothing_of_what_the_model_says(project: Project) 
     assert project.fields["sampling"] == "Uniform sampling"
     before = project.label_config
     assert [control.name for control in parse(before).controls if control.asks] == []
+    assert parse(before).is_blind
     assert not has_maps(before)
     report = project.connect(NEW, number=7, was_created=True)
     assert (report.is_blind, report.map_tag, project.label_config) == (True, None, before)

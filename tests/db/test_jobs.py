@@ -274,6 +274,16 @@ def test_depth_is_of_one_kind_and_what_is_put_off_does_not_wait(database: Databa
         assert jobs.depth(session, kind="webhook") == QueueDepth(2, 0, 0, 0, oldest_waiting_since=due.created_at)
 
 
+def test_work_that_is_withdrawn_is_handed_out_no_more(database: Database) -> None:
+    withdrawn, other = enqueue(database), enqueue(database, "other")
+    for _ in range(2):
+        with database.write() as session:
+            jobs.withdraw(session, withdrawn.job_id)
+    with database.read() as session:
+        assert jobs.find(session, withdrawn.job_id) is None
+        assert jobs.unsettled(session, "webhook") == {other.job_id}
+
+
 def test_depth_and_purge(database: Database) -> None:
     first = enqueue(database)
     assert fail(database, claimed(database), retry=False) == "failed"

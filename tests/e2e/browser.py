@@ -146,7 +146,9 @@ def ask_about(page: Page, label: str, corners: tuple[float, float, float, float]
     tool = page.locator(".lsf-tool_smart").first
     if not tool.is_visible():
         page.locator('label:has-text("Auto-Annotation")').click()
-    tool.click()
+    # A click on the tool in use would put it away.
+    if "tool_active" not in (tool.get_attribute("class") or ""):
+        tool.click()
     page.get_by_text(label, exact=True).first.click()
     page.mouse.move(*point_on_page(page, corners[:2]))
     page.mouse.down()

@@ -169,3 +169,24 @@ def test_a_given_split_that_cannot_be_used_is_not(given: dict[str, dict[str, int
     split = split_dataset(data)
     assert re.search(f"the data set's own split is not used: {reason}", split.notes[0])
     assert all(set(counted) == {"good", "pit"} for counted in counts_of(split))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sets(st.tuples(st.sampled_from(["good", "pit"]), st.integers(0, 19)), max_size=12), st.integers(0, 5))
+def test_what_may_only_be_tested_on_is_in_the_test_part_with_its_group(held: set[tuple[str, int]], seed: int) -> None:
+    data = dataset({"good": [2] * 20, "pit": [3] * 20})
+    split = split_dataset(data, seed=seed, held=frozenset(f"{label}-{number}-1" for label, number in held))
+    groups = {f"{label}-{number}" for label, number in held}
+    tested = {sample.group for sample in split.test}
+    assert groups <= tested
+    for part in (split.train, split.validation):
+        assert not groups & {sample.group for sample in part}
+        assert {sample.label for sample in part} == {"good", "pit"}
+    if not held:
+        assert split == split_dataset(data, seed=seed)
+
+
+def test_all_classes_with_too_few_groups_are_named_with_their_numbers() -> None:
+    told = "class 'dent' has images of only 2 independent part(s), class 'pit' of 1;"
+    with pytest.raises(DatasetError, match=re.escape(told)):
+        split_dataset(dataset({"good": [1] * 5, "dent": [1, 1], "pit": [4]}))

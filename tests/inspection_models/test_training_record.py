@@ -11,7 +11,15 @@ from inspection_models.data import Sample
 from inspection_models.data.splits import Split
 from inspection_models.model_card import ModelCard, ModelError
 from inspection_models.preprocessing import Preprocessing
-from inspection_models.training_record import HASH_KEY, IMAGES_FILE, images_csv, images_sha256, seen_images
+from inspection_models.training_record import (
+    HASH_KEY,
+    IMAGES_FILE,
+    images_csv,
+    images_sha256,
+    images_tested_on,
+    seen_images,
+    with_images,
+)
 
 CARD = ModelCard(
     name="panel",
@@ -61,3 +69,11 @@ def test_no_list_is_not_known_and_a_changed_one_is_refused(tmp_path: Path) -> No
     (tmp_path / IMAGES_FILE).rmdir()
     with pytest.raises(ModelError, match=r"training_images\.csv: is missing, .*copy it from where"):
         seen_images(tmp_path, card)
+
+
+def test_tested_on_is_what_had_no_other_part_in_the_model(tmp_path: Path) -> None:
+    assert images_tested_on(tmp_path, CARD) is None
+    card = written(tmp_path, images_csv(Split(SPLIT.train, SPLIT.validation, (sample(4), sample(5)))))
+    assert images_tested_on(tmp_path, card) == {f"{number:064x}" for number in (4, 5)}
+    recalibrated = with_images((tmp_path / IMAGES_FILE).read_bytes(), [sample(5)], "lines")
+    assert images_tested_on(tmp_path, written(tmp_path, recalibrated)) == {f"{4:064x}"}

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from inspection_models.data import load_dataset, split_dataset, twins
-from inspection_models.data.twins import twin_pairs
+from inspection_models.data.twins import twin_pairs, twins_of
 from inspection_models.images import glance
 from tests.inspection_models.data_files import image_folder, real_data
 
@@ -230,3 +230,12 @@ def test_exposures_of_real_tiles_are_found_and_strangers_are_not() -> None:
     assert sum(map(len, dataset.twins)) == 387
     # The others show one tile, photographed again later.
     assert sum(span <= 200 for span in spans) == 129
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.sets(st.integers(0, 59), max_size=8), st.floats(0.75, 1.2))
+def test_near_duplicates_of_what_is_held_are_told_from_all_others(copied: set[int], brightness: float) -> None:
+    held = [thumbnail(surface(seed) * brightness, "JPEG", quality=90) for seed in sorted(copied)]
+    stacked = np.stack(held) if held else np.zeros((0, SIDE, SIDE), np.uint8)
+    found = twins_of(stacked, np.stack(STRANGERS))
+    assert set(np.flatnonzero(found)) == copied

@@ -1,0 +1,108 @@
+"""One verdict a photograph, out of the reviews that stand; and which photographs nothing is learned from, and why."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from db.lessons import JudgedImage, StandingReview
+
+UNPREDICTED = "reviewed where nothing was predicted, so it is not known which file was seen"
+SEVERAL_IMAGES = "of a part with several images: the verdict is on the part, and not on one photograph"
+SKIPPED = "skipped, or without a verdict"
+NO_CLASS = "judged with words that are no class of the model"
+DISAGREEMENT = "inspectors disagree, and no review is marked as ground truth"
+BLIND = "held: reviewed in a blind project, which measures inspectors"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A photograph that nothing is learned from: why, in words that several share, and what names it."""
+
+    reason: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What inspectors agree to see on a photograph.
+
+    Attributes:
+        image: the file.
+        labels: its classes, sorted.
+        reviews: those that say so, the latest first.
+    """
+
+    image: JudgedImage
+    labels: tuple[str, ...]
+    reviews: tuple[StandingReview, ...]
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What reviews come to.
+
+    Attributes:
+        found: a verdict a photograph, by the file's hash.
+        left_out: the others.
+        blind: sha256 of photographs reviewed in blind projects, which nothing may be learned from.
+    """
+
+    found: tuple[Verdict, ...]
+    left_out: tuple[LeftOut, ...]
+    blind: frozenset[str]
+
+
+def verdicts_of(reviews: Iterable[StandingReview]) -> Verdicts:
+    """One verdict for each photograph that has one."""
+    by_file: dict[str, list[StandingReview]] = defaultdict(list)
+    left_out: list[LeftOut] = []
+    blind: set[str] = set()
+    for review in reviews:
+        if review.image is None:
+            left_out.append(LeftOut(UNPREDICTED, place_of(review)))
+        elif review.part:
+            is_blind = review.model_output_shown is False
+            blind |= review.part if is_blind else frozenset()
+            left_out.append(LeftOut(BLIND if is_blind else SEVERAL_IMAGES, place_of(review)))
+        else:
+            by_file[review.image.sha256].append(review)
+    found = []
+    for sha256 in sorted(by_file):
+        verdict = _verdict(by_file[sha256])
+        if isinstance(verdict, Verdict):
+            found.append(verdict)
+            continue
+        left_out.append(LeftOut(verdict, place_of(by_file[sha256][0])))
+        if verdict == BLIND:
+            blind.add(sha256)
+    return Verdicts(tuple(found), tuple(left_out), frozenset(blind))
+
+
+def place_of(review: StandingReview) -> str:
+    """Where a review was made, for people."""
+    return f"task {review.task_id} of project {review.project_id}"
+
+
+def _verdict(reviews: Sequence[StandingReview]) -> Verdict | str:
+    """What is said of one file, or why nothing is."""
+    if any(review.model_output_shown is False for review in reviews):
+        return BLIND
+    judging = [one for one in reviews if not one.was_cancelled and one.outcome not in (None, "skipped")]
+    judging = [one for one in judging if one.labels is not None]
+    if not judging:
+        return SKIPPED
+    judging = [one for one in judging if one.labels and one.image and set(one.labels) <= set(one.image.classes)]
+    if not judging:
+        return NO_CLASS
+    judging = [one for one in judging if one.ground_truth] or judging
+    said = {tuple(sorted(one.labels or ())) for one in judging}
+    if len(said) > 1:
+        return DISAGREEMENT
+    latest = sorted(judging, key=lambda one: (one.changed_at, one.review_id), reverse=True)
+    assert latest[0].image is not None  # noqa: S101 - only such were grouped
+    return Verdict(latest[0].image, said.pop(), tuple(latest))
