@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import tostring  # nosec B405: writes only
 
@@ -11,8 +11,8 @@ from backend.label_studio.binding import bind_known
 from backend.label_studio.client import webhook_fields
 from backend.label_studio.errors import LabelStudioError, LabelStudioFailedError, LabelStudioUnreachableError
 from backend.label_studio.labeling_config import parse
-from backend.label_studio.payloads import ANNOTATION_ACTIONS
-from backend.label_studio.template import evidence_tag, labeling_configuration
+from backend.label_studio.payloads import WEBHOOK_ACTIONS
+from backend.label_studio.template import TEMPLATES, evidence_tag, labeling_configuration
 from backend.map_addresses import has_maps
 
 if TYPE_CHECKING:
@@ -60,26 +60,35 @@ def create_project(
     *,
     heading: str,
     maps: MapAddresses,
+    template: str = "default",
+    images: int | None = None,
     is_blind: bool = False,
 ) -> int:
-    """Make a project whose labeling configuration has a choice for each class and a polygon label for each defect.
+    """Make a project whose labeling configuration has a choice for each class and a label for each defect.
 
     It is not connected yet. The maps stand beside the image; their address holds the project's number, which it has
     only now, so `connect` brings that up to date.
 
     A blind project shows nothing of what the model says: no predictions, no maps, no answers, no order by its doubts.
 
+    Args:
+        template: one of `TEMPLATES`.
+        images: how many each part has, where the template is for several.
+
     Raises:
         LabelStudioError: Label Studio refused, or did not say whether it has made the project.
     """
+    chosen = TEMPLATES[template]
+    if images is not None and chosen.images > 1:
+        chosen = replace(chosen, images=images)
     config = labeling_configuration(
         model.classes,
         model.good_class,
         heading=heading,
         takes_several=model.names_several,
-        asks=not is_blind,
-        maps=None if is_blind else maps.of_none,
+        template=chosen,
         is_blind=is_blind,
+        maps=None if is_blind else maps.of_none,
     )
     # The queue brings first what the model leaves to the inspector, then what it is least sure of.
     sampling = "Uniform sampling" if is_blind else "Uncertainty sampling"
@@ -167,7 +176,11 @@ def _connected(
 def _missing_map_tag(label_config: str, binding: Binding, address: str) -> str | None:
     if has_maps(label_config) or binding.image is None:
         return None
-    return tostring(evidence_tag(address, binding.image.variable), encoding="unicode")
+    tags = [
+        evidence_tag(address, image.variable, place if len(binding.images) > 1 else None)
+        for place, image in enumerate(binding.images, start=1)
+    ]
+    return "".join(tostring(tag, encoding="unicode") for tag in tags)
 
 
 def connected_projects(client: LabelStudioClient, webhook_token: str) -> frozenset[int]:
@@ -232,16 +245,16 @@ def _connect_backend(
 def _connect_webhook(
     client: LabelStudioClient, project_id: int, url: str, credentials: Credentials, former_urls: frozenset[str]
 ) -> None:
-    """Leave exactly one webhook to this backend: with the token, and for annotations only.
+    """Leave exactly one webhook to this backend: with the token, and for annotations and changed settings only.
 
     Label Studio adds one by itself when a backend is connected, for every action and without credentials.
     """
     headers = {WEBHOOK_HEADER: credentials.webhook_token}
     ours = [hook for hook in client.webhooks(project_id) if _is_our_webhook(hook, former_urls | {url})]
     if not ours:
-        client.add_webhook(project_id, url, headers=headers, actions=ANNOTATION_ACTIONS)
+        client.add_webhook(project_id, url, headers=headers, actions=WEBHOOK_ACTIONS)
         return
-    client.update_webhook(int(ours[0]["id"]), url=url, **webhook_fields(headers, ANNOTATION_ACTIONS))
+    client.update_webhook(int(ours[0]["id"]), url=url, **webhook_fields(headers, WEBHOOK_ACTIONS))
     for twin in ours[1:]:
         client.delete_webhook(int(twin["id"]))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from datetime import timedelta
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -15,9 +16,17 @@ from backend.credentials import CredentialsInUse
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_source import READ_SECONDS, TOTAL_SECONDS, ImageSource
 from backend.label_studio.labeling_config import LabelingConfigError, parse
-from backend.label_studio.payloads import ANNOTATION_ACTIONS, PROJECT_FIELDS, START_TRAINING, Identity
+from backend.label_studio.payloads import (
+    ANNOTATION_ACTIONS,
+    PROJECT_FIELDS,
+    PROJECT_UPDATED,
+    START_TRAINING,
+    Identity,
+    WebhookProject,
+)
 from backend.learning.training_worker import TrainingWorker, ask_for_training
 from backend.map_pictures import MapPictures
+from backend.model_loading import ModelUnavailableError
 from backend.models_in_use import ModelsInUse, own_card
 from backend.predictions import PredictionService
 from backend.questions import QuestionService
@@ -28,6 +37,7 @@ from db import failures, jobs, migrate, model_events
 from db.check import check
 from db.engine import Database
 from db.records import NewFailure
+from db.types import utc_now
 from inspection_models.model_card import CARD_FILE, ModelError, read_card
 
 if TYPE_CHECKING:
@@ -44,6 +54,8 @@ _PROJECT: TypeAdapter[int] = TypeAdapter(Identity)
 
 # A page waits for its picture or its answer, and others wait behind it.
 _MAP_SECONDS = 15.0
+# Label Studio asks again and again what it has asked already.
+_TOLD_AGAIN_AFTER = timedelta(hours=1)
 
 
 class Desk:
@@ -147,13 +159,41 @@ class Desk:
         """
         return self.models.warnings()
 
-    def binding_problems(self, label_config: str, model: ModelIdentity) -> tuple[str, ...]:
-        """Which of a model's classes a labeling configuration has no words for, a sentence each."""
+    def bind_anew(self, project_id: int | None, label_config: str, model: ModelIdentity) -> tuple[str, ...]:
+        """Which of a model's classes a project's labeling configuration has no words for, a sentence each.
+
+        Each request brings its own configuration, so nothing is remembered of a former one; one in which nothing can be
+        answered is kept as a failure.
+
+        Raises:
+            DatabaseError: the database is away, and there is such a failure to be kept.
+        """
         try:
             config = parse(label_config)
         except LabelingConfigError as error:
+            self.keep_unusable_configuration(project_id, str(error))
             return (str(error),)
-        return what_cannot_be_said(config, self.predictions.bind(config, model), model)
+        binding = self.predictions.bind(config, model)
+        if not binding.usable:
+            self.keep_unusable_configuration(
+                project_id, "; ".join(binding.unbound) or "the labeling configuration has no label for any class"
+            )
+        return what_cannot_be_said(config, binding, model)
+
+    def keep_unusable_configuration(self, project_id: int | None, reason: str) -> None:
+        """Remember that nothing can be answered in a project's labeling configuration: once an hour, if it stays so.
+
+        Raises:
+            DatabaseError: the database is away.
+        """
+        failure = NewFailure(
+            kind="labeling configuration",
+            reason=reason,
+            instance=self.settings.label_studio_url,
+            project_id=project_id,
+        )
+        with self.database.write() as session:
+            failures.record_news(session, failure, since=utc_now() - _TOLD_AGAIN_AFTER)
 
     def enqueue_webhook(self, body: bytes) -> Taken:
         """Write an event down to be worked off: an annotation's, or that a training is asked for.
@@ -174,6 +214,8 @@ class Desk:
             return "ignored"
         if event["action"] == START_TRAINING:
             return self._ask_for_training(event)
+        if event["action"] == PROJECT_UPDATED:
+            self._look_at_project(event.get("project"))
         if event["action"] not in ANNOTATION_ACTIONS:
             return "ignored"
         with self.database.write() as session:
@@ -195,6 +237,17 @@ class Desk:
         logger.info("project %d asked for a training", project_id)
         self._trainer.wake()
         return "queued"
+
+    def _look_at_project(self, described: Any) -> None:
+        """Say at once what a changed labeling configuration cannot say, and not only at the next prediction."""
+        try:
+            project = WebhookProject.model_validate(described)
+            model = self.models.announced(project.id)
+        except (ValidationError, ModelUnavailableError) as error:
+            logger.warning("a changed project was not looked at: %s", error)
+            return
+        for sentence in self.bind_anew(project.id, project.label_config, model):
+            logger.warning("project %s: %s", project.id, sentence)
 
     def keep_refused(self, path: str) -> None:
         """Remember that a request was too large to be read."""

@@ -50,6 +50,11 @@ class MapAddresses:
         return _ADDRESS.sub(lambda _: self.of(project_id), label_config)
 
 
+def without_permission(label_config: str) -> str:
+    """A labeling configuration to be kept: what lets its reader see the maps is cut out of their addresses."""
+    return _ADDRESS.sub("…", label_config)
+
+
 def has_maps(label_config: str) -> bool:
     """Whether a labeling configuration shows maps."""
     return _ADDRESS.search(label_config) is not None

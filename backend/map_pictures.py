@@ -15,6 +15,8 @@ from inspection_models.evidence_sheet import ClassEvidence, EvidenceSheet, draw_
 from inspection_models.images import ImageError, decode_image
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from backend.label_studio.image_source import ImageSource
     from backend.models_in_use import ModelsInUse
     from db.engine import Database
@@ -81,28 +83,30 @@ class MapPictures:
             return draw_notice(_NOTHING)
         model = self._models.in_use(project_id)
         in_use = None if model is None else model.model_version
-        sent = self._sent(project_id, photograph.sha256, in_use)
-        if sent is None:
+        found = self._sent(project_id, photograph.sha256, in_use)
+        if found is None:
             return draw_notice(_NOTHING)
+        sent, decision_id = found
         try:
-            return self._sheet(sent, photograph.data, in_use)
+            return self._sheet(sent, decision_id, photograph.data, in_use)
         except (RecordedMapError, ImageError, ValidationError) as error:
-            logger.warning("project %s, decision %s: no map is shown: %s", project_id, sent.decision_id, error)
-            return draw_notice((f"No map: that of decision {sent.decision_id} cannot be drawn by this release.",))
+            logger.warning("project %s, decision %s: no map is shown: %s", project_id, decision_id, error)
+            return draw_notice((f"No map: that of decision {decision_id} cannot be drawn by this release.",))
 
-    def _sent(self, project_id: int, image_sha256: str, in_use: str | None) -> Prediction | None:
-        """What was told to the project last of these very bytes, by the version in use before any other."""
+    def _sent(self, project_id: int, image_sha256: str, in_use: str | None) -> tuple[Prediction, UUID] | None:
+        """What was told to the project last of these very bytes, by the version in use before any other, and the
+        decision on them."""
         with self._database.read() as session:
             return predictions.latest_for_image(
                 session, instance=self._instance, project_id=project_id, image_sha256=image_sha256, model_version=in_use
             )
 
-    def _sheet(self, sent: Prediction, data: bytes, in_use: str | None) -> bytes:
-        with as_recorded(sent.decision_id), self._database.read() as session:
-            decision = decisions.find(session, sent.decision_id)
+    def _sheet(self, sent: Prediction, decision_id: UUID, data: bytes, in_use: str | None) -> bytes:
+        with as_recorded(decision_id), self._database.read() as session:
+            decision = decisions.find(session, decision_id)
             model = model_versions.find(session, decision.model_version_id) if decision is not None else None
         if decision is None or model is None:
-            raise RecordedMapError(f"decision {sent.decision_id} or its model version is not in the record")
+            raise RecordedMapError(f"decision {decision_id} or its model version is not in the record")
         card = registered_card(dict(model.card or {}))
         pixels = decode_image(data, max_pixels=self._max_pixels).pixels
         evidence = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from backend import decision_regions
@@ -12,10 +13,12 @@ from backend.label_studio.image_addresses import address_sha256
 from backend.label_studio.image_source import ImageSourceError
 from backend.label_studio.labeling_config import LabelingConfigError, parse
 from backend.label_studio.results import ExplainedVerdict, to_prediction, validate
+from backend.map_addresses import without_permission
 from backend.model_loading import ModelUnavailableError
-from db import failures, predictions
+from backend.part_verdict import judge_part
+from db import failures, labeling_configurations, predictions
 from db.errors import DatabaseError
-from db.records import NewFailure, NewPrediction
+from db.records import NewFailure, NewPrediction, PredictedImage
 from inspection_models.images import ImageError
 
 if TYPE_CHECKING:
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
     from backend.label_studio.binding import ClassMapping
     from backend.label_studio.image_source import ImageSource
-    from backend.label_studio.labeling_config import LabelingConfig
+    from backend.label_studio.labeling_config import ImageObject, LabelingConfig
     from backend.models_in_use import AnsweringModel, ModelIdentity, ModelsInUse
     from db.engine import Database
     from db.records import Decision
@@ -31,6 +34,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _PART_KEYS = {"part_serial": ("part", "part_serial", "serial"), "lot": ("lot",), "station": ("station",)}
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """One image of a task, by its name in the labeling configuration, and the decision on it."""
+
+    image: str
+    address: str
+    decision: Decision
 
 
 class AnswerError(ValueError):
@@ -89,8 +101,7 @@ class PredictionService:
             self._keep_failure(error, None, project_id, None)
             raise
         binding = self.bind(config, model.identity)
-        config_sha256 = hashlib.sha256(label_config.encode("utf-8")).hexdigest()
-        return [self._answer_one(task, model, config, binding, config_sha256, project_id) for task in tasks]
+        return [self._answer_one(task, model, config, binding, label_config, project_id) for task in tasks]
 
     def _answer_one(
         self,
@@ -98,16 +109,19 @@ class PredictionService:
         model: AnsweringModel,
         config: LabelingConfig,
         binding: Binding,
-        config_sha256: str,
+        label_config: str,
         project_id: int | None,
     ) -> dict[str, Any]:
         task_id: int | None = task.get("id")
+        data = task.get("data") or {}
         address: str | None = None
+        seen: list[_Judged] = []
         try:
-            address = _image_address(binding, task.get("data") or {})
-            fetched = self._images.fetch(address, task_id=task_id)
-            decision = model.decider.decide(fetched.data)
-            prediction = self._prediction(decision, model.identity.model_version, binding, config)
+            for image in _images(binding):
+                address = image.address(data)
+                fetched = self._images.fetch(address, task_id=task_id)
+                seen.append(_Judged(image.name, address, model.decider.decide(fetched.data)))
+            prediction = self._prediction(seen, model.identity.model_version, binding, config)
         except DatabaseError:
             raise
         except Exception as error:
@@ -116,16 +130,22 @@ class PredictionService:
             self._keep_failure(error, task_id, project_id, address)
             return {}
         if task_id is not None and project_id is not None:
-            self._remember(prediction, decision, address, task.get("data") or {}, task_id, project_id, config_sha256)
+            deciding = judge_part([one.decision for one in seen], binding.good_class).deciding
+            self._remember(prediction, seen, deciding, data, task_id, project_id, label_config)
         # Label Studio shows a prediction to whoever opens its task from the list, whatever the project's settings.
         return {**prediction, "result": [], "score": 0.0} if config.is_blind else prediction
 
     def _prediction(
-        self, decision: Decision, model_version: str, binding: Binding, config: LabelingConfig
+        self, seen: Sequence[_Judged], model_version: str, binding: Binding, config: LabelingConfig
     ) -> dict[str, Any]:
-        prediction = to_prediction(_verdict(decision, binding.good_class, model_version), binding)
+        part = judge_part([one.decision for one in seen], binding.good_class)
+        decision = seen[part.deciding].decision
+        by_image = {one.image: _verdict(one.decision, binding.good_class, model_version) for one in seen}
+        verdict = replace(by_image[seen[part.deciding].image], also=_highest(seen, part.labels[1:]))
+        prediction = to_prediction(verdict, binding, by_image)
         says_good_by_silence = binding.choice_control is None and decision.predicted_class == binding.good_class
-        if not prediction["result"] and not says_good_by_silence and decision.verdict != "review":
+        says_something = any(item["type"] != "textarea" for item in prediction["result"])
+        if not says_something and not says_good_by_silence and decision.verdict != "review":
             raise AnswerError(
                 f"class {decision.predicted_class!r} cannot be said in this labeling configuration: "
                 + ("; ".join(binding.unbound) or "it has neither a choice nor a region label for it")
@@ -137,26 +157,39 @@ class PredictionService:
     def _remember(
         self,
         prediction: Mapping[str, Any],
-        decision: Decision,
-        address: str,
+        seen: Sequence[_Judged],
+        deciding: int,
         data: Mapping[str, Any],
         task_id: int,
         project_id: int,
-        config_sha256: str,
+        label_config: str,
     ) -> None:
+        config_sha256 = configuration_sha256(label_config)
+        images = tuple(
+            PredictedImage(
+                name=one.image,
+                decision_id=one.decision.decision_id,
+                image_uri=one.address,
+                image_address_sha256=address_sha256(one.address),
+            )
+            for one in seen
+        )
+        shown = images[deciding]
         sent = NewPrediction(
-            decision_id=decision.decision_id,
+            decision_id=shown.decision_id,
             instance=self._instance,
             project_id=project_id,
             task_id=task_id,
             label_config_sha256=config_sha256,
             model_version=prediction["model_version"],
             result=prediction["result"],
-            image_uri=address,
-            image_address_sha256=address_sha256(address),
+            image_uri=shown.image_uri,
+            image_address_sha256=shown.image_address_sha256,
+            images=images if len(images) > 1 else (),
             **{name: _first_text(data, keys) for name, keys in _PART_KEYS.items()},
         )
         with self._database.write() as session:
+            labeling_configurations.register(session, config_sha256, without_permission(label_config))
             predictions.record(session, sent)
 
     def _keep_failure(self, error: Exception, task_id: int | None, project_id: int | None, address: str | None) -> None:
@@ -172,6 +205,11 @@ class PredictionService:
         )
         with self._database.write() as session:
             failures.record(session, failure)
+
+
+def configuration_sha256(label_config: str) -> str:
+    """What a labeling configuration is known by in the record."""
+    return hashlib.sha256(label_config.encode("utf-8")).hexdigest()
 
 
 def _verdict(decision: Decision, good_class: str | None, model_version: str) -> ExplainedVerdict:
@@ -193,6 +231,7 @@ def _verdict(decision: Decision, good_class: str | None, model_version: str) -> 
         also=_with_probabilities(decision, decision.labels[1:]),
         doubt=doubt,
         is_unlike=decision.is_unlike,
+        ranking=tuple(sorted(_with_probabilities(decision, decision.scores), key=lambda one: -one[1])),
     )
 
 
@@ -200,10 +239,15 @@ def _with_probabilities(decision: Decision, names: Iterable[str]) -> tuple[tuple
     return tuple((name, float(decision.scores[name])) for name in names)
 
 
-def _image_address(binding: Binding, data: Mapping[str, Any]) -> str:
-    if binding.image is None or not binding.usable:
+def _highest(seen: Sequence[_Judged], names: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    """Classes with the highest probability that any image has for them."""
+    return tuple((name, max(float(one.decision.scores[name]) for one in seen)) for name in names)
+
+
+def _images(binding: Binding) -> tuple[ImageObject, ...]:
+    if not binding.usable:
         raise AnswerError("; ".join(binding.unbound) or "nothing in the labeling configuration can be answered")
-    return binding.image.address(data)
+    return binding.images
 
 
 def _first_text(data: Mapping[str, Any], keys: Sequence[str]) -> str | None:

@@ -20,7 +20,7 @@ from backend.label_studio.asking import Question, QuestionError, read_question
 from backend.label_studio.binding import bind_known
 from backend.label_studio.image_source import ImageSourceError
 from backend.label_studio.labeling_config import ANSWER_NAME, LabelingConfigError, parse
-from backend.label_studio.results import ExplainedRegion, region_item, region_sentence, validate
+from backend.label_studio.results import ExplainedRegion, region_item, region_sentence, text_item, validate
 from backend.pipeline import PipelineBusyError
 from backend.recorded_maps import RecordedMapError, recorded_map, recorded_probability
 from inspection_models.asking import regions_in_place, share_in_place
@@ -108,7 +108,8 @@ class QuestionService:
                 raise
             answer = _answer([], 0.0, model, str(error))
         if config.answers_on is not None:
-            answer["result"].append(_told(answer["message"], config.answers_on))
+            # The page shows no other word of an answer; each takes the place of the one before.
+            answer["result"].append(text_item(ANSWER_NAME, ANSWER_NAME, config.answers_on, answer["message"]))
         return answer
 
     def _answered(
@@ -116,7 +117,7 @@ class QuestionService:
     ) -> dict[str, Any]:
         binding = bind_known(config, model.identity.classes, model.identity.good_class, self._mapping)
         question = read_question(context, binding)
-        evidence = self._evidence(task, question, binding, model)
+        evidence = self._evidence(task, question, model)
         if evidence.size != question.size:
             raise QuestionError(
                 f"the rectangle was drawn on an image of {question.size[1]} x {question.size[0]} pixels, this one has "
@@ -127,13 +128,9 @@ class QuestionService:
             raise QuestionError(f"the answer does not fit the labeling configuration: {'; '.join(problems)}")
         return answer
 
-    def _evidence(
-        self, task: Mapping[str, Any], question: Question, binding: Binding, model: AnsweringModel
-    ) -> _Evidence:
-        if binding.image is None:
-            raise QuestionError("; ".join(binding.unbound))
+    def _evidence(self, task: Mapping[str, Any], question: Question, model: AnsweringModel) -> _Evidence:
         try:
-            fetched = self._images.fetch(binding.image.address(task.get("data") or {}), task_id=task.get("id"))
+            fetched = self._images.fetch(question.image.address(task.get("data") or {}), task_id=task.get("id"))
             decision = model.decider.recall(fetched.data)
             recorded = None if decision is None else _recorded(decision, question.label, model)
             if recorded is not None:
@@ -170,8 +167,8 @@ class QuestionService:
             card.thresholds.region.relative,
             least_evidence=card.regions.least_evidence,
         )
-        bound = binding.regions.get(question.label)
-        if bound is None or binding.image is None:
+        bound = binding.regions_on(question.image.name).get(question.label)
+        if bound is None:
             raise QuestionError(
                 f"'{question.label}' has no label to draw its regions with: {'; '.join(binding.unbound)}"
             )
@@ -183,7 +180,7 @@ class QuestionService:
         ).hexdigest()[:10]
         items = [
             region_item(
-                f"{name}-a{index}", one, f"asked: {region_sentence(one)}", bound, binding.image.name, evidence.size
+                f"{name}-a{index}", one, f"asked: {region_sentence(one)}", bound, question.image.name, evidence.size
             )
             for index, one in enumerate(shown)
         ]
@@ -193,17 +190,6 @@ class QuestionService:
 
 def _answer(items: list[dict[str, Any]], score: float, model: AnsweringModel, message: str) -> dict[str, Any]:
     return {"result": items, "score": score, "model_version": model.identity.model_version, "message": message}
-
-
-def _told(message: str, image: str) -> dict[str, Any]:
-    """The message for the page, which shows no other word of an answer; each takes the place of the one before."""
-    return {
-        "id": ANSWER_NAME,
-        "from_name": ANSWER_NAME,
-        "to_name": image,
-        "type": "textarea",
-        "value": {"text": [message]},
-    }
 
 
 def _message(label: str, probability: float, share: float, count: int) -> str:

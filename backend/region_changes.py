@@ -32,7 +32,8 @@ class RegionChange:
     `moved` covers every change of shape, also one to another kind of region; `relabelled` a change of label with or
     without one of shape. Labels are classes where they stand for one, else Label Studio's text. `iou` is in 0..1, 0 for
     regions added or removed, and None where it cannot be told (key points, an image turned in the editor).
-    `control_before` and `control_after` are result types such as "polygonlabels".
+    `control_before` and `control_after` are result types such as "polygonlabels". `image` is the key of the task's data
+    that names the image, where a part has several; else None.
     """
 
     kind: ChangeKind
@@ -43,6 +44,7 @@ class RegionChange:
     iou: float | None
     control_before: str | None
     control_after: str | None
+    image: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,17 @@ class _Footprint:
 
 
 class Region:
-    """A region of a result: `id`, result `type`, the `classes` its labels may stand for, and their text `label`."""
+    """A region of a result: `id`, result `type`, the `classes` its labels may stand for, and their text `label`.
+
+    `image` is the key of the task's data that names its image, where a part has several; else None.
+    """
 
     def __init__(self, item: Mapping[str, Any], binding: Binding) -> None:
         self.item = item
         self.id = str(item["id"]) if item.get("id") else None
         self.type = str(item.get("type"))
         self.classes, self.label = _read_labels(item, binding)
+        self.image = _image_key(item, binding)
         self._footprint: _Footprint | None = None
         self._tried = False
 
@@ -77,7 +83,7 @@ class Region:
 
 
 def regions_of(result: Result, binding: Binding) -> list[Region]:
-    """The regions of a result on the inspected image; what was only asked is none."""
+    """The regions of a result on the inspected images; what was only asked is none."""
     return [
         Region(item, binding)
         for item in result
@@ -88,8 +94,14 @@ def regions_of(result: Result, binding: Binding) -> list[Region]:
 
 
 def on_image(item: Mapping[str, Any], binding: Binding) -> bool:
-    """Whether an item of a result stands on the inspected image."""
-    return binding.image is None or item.get("to_name") == binding.image.name
+    """Whether an item of a result stands on an inspected image."""
+    return binding.image is None or item.get("to_name") in {image.name for image in binding.images}
+
+
+def _image_key(item: Mapping[str, Any], binding: Binding) -> str | None:
+    if not binding.further:
+        return None
+    return next((image.variable for image in binding.images if image.name == item.get("to_name")), None)
 
 
 def value_of(item: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -112,12 +124,14 @@ def match_regions(before: Sequence[Region], after: Sequence[Region]) -> tuple[Re
     by_id = {region.id: index for index, region in reversed(list(enumerate(after))) if region.id is not None}
     for index, region in enumerate(before):
         other = by_id.get(region.id) if region.id is not None else None
-        if other is not None and _kind(region) == _kind(after[other]) and other not in partner.values():
+        if other is None or other in partner.values():
+            continue
+        if _kind(region) == _kind(after[other]) and _may_be_one(region, after[other]):
             partner[index] = other
     left = [index for index in range(len(before)) if index not in partner]
     right = [index for index in range(len(after)) if index not in partner.values()]
     if left and right:
-        overlaps = np.array([[_overlap(before[i], after[j]) or 0.0 for j in right] for i in left])
+        overlaps = np.array([[_likely_overlap(before[i], after[j]) for j in right] for i in left])
         overlaps[overlaps < LEAST_IOU] = 0
         ties = [[_likeness(before[i], after[j]) for j in right] for i in left]
         rows, columns = linear_sum_assignment(overlaps + np.array(ties) * (overlaps > 0), maximize=True)
@@ -145,7 +159,13 @@ def _fate(before: Region | None, after: Region | None) -> RegionChange:
         iou=iou,
         control_before=before.type if before else None,
         control_after=after.type if after else None,
+        image=next((region.image for region in (after, before) if region is not None), None),
     )
+
+
+def _may_be_one(one: Region, other: Region) -> bool:
+    """A region stays on its image; where only one side knows several images, nobody knows on which it was."""
+    return one.image is None or other.image is None or one.image == other.image
 
 
 def _kind(region: Region) -> str | None:
@@ -155,6 +175,10 @@ def _kind(region: Region) -> str | None:
 def _likeness(one: Region, other: Region) -> float:
     """What decides between equal overlaps."""
     return _SAME_LABEL * (one.label == other.label) + _SAME_KIND * (_kind(one) == _kind(other))
+
+
+def _likely_overlap(one: Region, other: Region) -> float:
+    return (_overlap(one, other) or 0.0) if _may_be_one(one, other) else 0.0
 
 
 def _overlap(one: Region, other: Region) -> float | None:

@@ -57,19 +57,22 @@ def compare(
     final: Result,
     *,
     binding: Binding,
+    predicted_in: Binding | None = None,
     decided: Sequence[str] = (),
     is_for_review: bool = False,
     was_cancelled: bool = False,
 ) -> Comparison:
     """Compare a prediction's result with an annotation's.
 
-    `predicted` is None where the inspector had no prediction: then only classes are compared. `decided` are the
+    `predicted` is None where the inspector had no prediction: then only classes are compared. `predicted_in` is how the
+    labeling configuration that it was made for is read, where that is another one by now. `decided` are the
     decision's classes, the most probable first; without them the class is read from `predicted`, where classes that
     share a choice look alike. `is_for_review`: the model left the decision to the inspector.
     """
-    before = regions_of(predicted or (), binding)
+    made_for = predicted_in or binding
+    before = regions_of(predicted or (), made_for)
     after = regions_of(final, binding)
-    said_before, said_after = _said(predicted or (), binding), _said(final, binding)
+    said_before, said_after = _said(predicted or (), made_for, binding), _said(final, binding, binding)
     label_predicted = None
     if not is_for_review:
         known = decided[0] if decided else None
@@ -133,11 +136,11 @@ def _predicted_class(
     return binding.good_class if nothing else None
 
 
-def _said(result: Result, binding: Binding) -> frozenset[str]:
-    """The values chosen for the whole image, one spelling each.
+def _said(result: Result, binding: Binding, now: Binding) -> frozenset[str]:
+    """The values chosen for the whole image, one spelling each: that of the configuration as it is `now`.
 
     Where no control holds the verdict, whatever choice was made counts, but for those that belong to a region (they
-    carry its id).
+    carry its id). A reason for a correction is none.
     """
     ids = {item.get("id") for item in result if geometry_kind(item) is not None}
     values: set[str] = set()
@@ -145,12 +148,14 @@ def _said(result: Result, binding: Binding) -> frozenset[str]:
         if item.get("type") != "choices" or not on_image(item, binding):
             continue
         asked = item.get("from_name") == binding.choice_control
+        if item.get("from_name") == binding.reasons:
+            continue
         if asked or (binding.choice_control is None and (item.get("id") is None or item.get("id") not in ids)):
             values |= {str(value) for value in value_of(item).get("choices") or ()}
-    return frozenset(_one_spelling(value, binding) for value in values)
+    return frozenset(_one_spelling(value, binding, now) for value in values)
 
 
-def _one_spelling(value: str, binding: Binding) -> str:
+def _one_spelling(value: str, binding: Binding, now: Binding) -> str:
     """A choice's stored value for any spelling of it."""
     classes = binding.choice_classes.get(value)
-    return binding.choices[classes[0]] if classes else value
+    return now.choices.get(classes[0], value) if classes else value

@@ -9,17 +9,20 @@ from pydantic import ValidationError
 
 from backend.label_studio.binding import Binding, bind_known
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.labeling_config import ANSWER_NAME, LabelingConfigError, parse
+from backend.label_studio.labeling_config import ANSWER_NAME, LabelingConfigError, is_summary, parse
 from backend.label_studio.payloads import Annotation, WebhookRequest
 from backend.label_studio.payloads import Prediction as StoredPrediction
+from backend.part_verdict import judge_part
+from backend.predictions import configuration_sha256
+from backend.region_changes import value_of
 from backend.review_comparison import Comparison, compare
 from backend.worker import JobRefusedError
-from db import actors, decisions, model_versions, predictions, reviews
+from db import actors, decisions, labeling_configurations, model_versions, predictions, reviews
 from db.keys import canonical_sha256
 from db.records import NewReview
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -131,7 +134,7 @@ class ReviewService:
             task_id=task_id,
             annotation_id=annotation.id,
             action=action,
-            regions_final=[item for item in final if item.get("type") != "choices"],
+            regions_final=[item for item in final if item.get("type") != "choices" and not _is_told(item)],
             result_sha256=canonical_sha256(final),
             lead_time_s=annotation.lead_time if (annotation.lead_time or 0) >= 0 else None,
             ground_truth=annotation.ground_truth,
@@ -157,18 +160,24 @@ class ReviewService:
                 return review
             config = _config(request, decision)
             binding = self._binding(session, config, decision)
+            decided = _decided(session, sent, decision, binding)
+            made_for = self._former_binding(session, request, sent, binding)
             was_shown = self._was_shown(session, request, annotation, config.is_blind)
         comparison = compare(
             list(sent.result),
             annotation.result or [],
             binding=binding,
-            decided=decision.labels,
+            predicted_in=made_for,
+            decided=decided,
             is_for_review=decision.verdict == "review",
             was_cancelled=annotation.was_cancelled,
         )
         return replace(
             review,
-            regions_final=[item for item in review.regions_final or () if not _is_question(item, binding)],
+            regions_final=[
+                item for item in review.regions_final or () if item.get("from_name") not in binding.questions
+            ],
+            reasons=_reasons(annotation.result or [], binding),
             decision_id=decision.decision_id,
             prediction_id=sent.prediction_id,
             outcome=comparison.outcome,
@@ -212,6 +221,15 @@ class ReviewService:
         if model is None:
             raise JobRefusedError(f"the model of decision {decision.decision_id} is not registered")
         return bind_known(config, model.classes, model.good_class, self._mapping)
+
+    def _former_binding(
+        self, session: Session, request: WebhookRequest, sent: Prediction, binding: Binding
+    ) -> Binding | None:
+        """How the labeling configuration that was predicted for is read, where it is another one and was kept."""
+        if request.project is None or sent.label_config_sha256 == configuration_sha256(request.project.label_config):
+            return None
+        kept = labeling_configurations.find(session, sent.label_config_sha256)
+        return None if kept is None else bind_known(parse(kept), binding.classes, binding.good_class, self._mapping)
 
     def _deletion(self, request: WebhookRequest, annotation: Annotation, source: Source) -> NewReview:
         """Label Studio names a deleted annotation by its number alone; what it judged is known from its last review."""
@@ -264,11 +282,22 @@ def _judged_prediction(
     return predictions.latest_for_task(session, instance=instance, task_id=task_id, before=annotation.created_at)
 
 
-def _is_question(item: Mapping[str, Any], binding: Binding) -> bool:
-    """Whether an item of a result belongs to what was asked of the model, or to its answer."""
-    return item.get("from_name") in binding.questions or (
-        item.get("from_name") == ANSWER_NAME and item.get("type") == "textarea"
-    )
+def _is_told(item: Mapping[str, Any]) -> bool:
+    """Whether an item of a result is what the desk had said in the page."""
+    name = str(item.get("from_name"))
+    return item.get("type") == "textarea" and (name == ANSWER_NAME or is_summary(name))
+
+
+def _decided(session: Session, sent: Prediction, decision: Decision, binding: Binding) -> tuple[str, ...]:
+    """All classes that a prediction said: of a part with several images, what was decided on any of them."""
+    found = [decisions.find(session, image.decision_id) for image in sent.images]
+    return judge_part([one for one in found if one is not None] or [decision], binding.good_class).labels
+
+
+def _reasons(result: Sequence[Mapping[str, Any]], binding: Binding) -> tuple[str, ...] | None:
+    """Why the inspector corrected, as far as they said."""
+    ticked = [item for item in result if item.get("from_name") == binding.reasons and item.get("type") == "choices"]
+    return tuple(str(one) for item in ticked for one in value_of(item).get("choices") or ()) or None
 
 
 def _changes(comparison: Comparison) -> list[dict[str, Any]]:
@@ -277,6 +306,7 @@ def _changes(comparison: Comparison) -> list[dict[str, Any]]:
             "change": change.kind,
             "region_predicted": change.region_id_predicted,
             "region_final": change.region_id_final,
+            **({} if change.image is None else {"image": change.image}),
             "label_before": change.label_before,
             "label_after": change.label_after,
             "iou": change.iou,

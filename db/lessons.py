@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from sqlalchemy import select
 
 from db.records import Outcome
-from db.schema import DecisionRow, ModelVersionRow, PredictionRow, ReviewRow
+from db.schema import DecisionRow, ModelVersionRow, PredictionImageRow, PredictionRow, ReviewRow
 from db.standing import standing_reviews
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class StandingReview:
     Attributes:
         changed_at: by Label Studio's clock, or when it was received.
         image: None where nothing was predicted.
+        part: sha256 of all files of a part that is judged by several, of which `image` is the worst; else empty.
     """
 
     review_id: UUID
@@ -63,6 +64,7 @@ class StandingReview:
     model_output_shown: bool | None
     changed_at: datetime
     image: JudgedImage | None
+    part: frozenset[str] = frozenset()
 
 
 def standing(session: Session, *, instance: str, until: datetime | None = None) -> tuple[StandingReview, ...]:
@@ -80,10 +82,29 @@ def standing(session: Session, *, instance: str, until: datetime | None = None) 
         .outerjoin(ModelVersionRow, ModelVersionRow.model_version_id == DecisionRow.model_version_id)
         .order_by(ReviewRow.annotation_id)
     )
+    parts = _parts(session, instance)
     return tuple(
-        _record(review, None if decision is None else _image(decision, prediction, model))
+        _record(
+            review,
+            None if decision is None else _image(decision, prediction, model),
+            parts.get(review.prediction_id, frozenset()),
+        )
         for review, decision, prediction, model in rows
     )
+
+
+def _parts(session: Session, instance: str) -> dict[UUID | None, frozenset[str]]:
+    """The files of each prediction that is about several."""
+    rows = session.execute(
+        select(PredictionImageRow.prediction_id, DecisionRow.image_sha256)
+        .join(DecisionRow, DecisionRow.decision_id == PredictionImageRow.decision_id)
+        .join(PredictionRow, PredictionRow.prediction_id == PredictionImageRow.prediction_id)
+        .where(PredictionRow.instance == instance)
+    )
+    found: dict[UUID | None, set[str]] = {}
+    for prediction_id, sha256 in rows:
+        found.setdefault(prediction_id, set()).add(sha256)
+    return {prediction_id: frozenset(files) for prediction_id, files in found.items()}
 
 
 def _image(decision: DecisionRow, prediction: PredictionRow | None, model: ModelVersionRow) -> JudgedImage:
@@ -98,7 +119,7 @@ def _image(decision: DecisionRow, prediction: PredictionRow | None, model: Model
     )
 
 
-def _record(row: ReviewRow, image: JudgedImage | None) -> StandingReview:
+def _record(row: ReviewRow, image: JudgedImage | None, part: frozenset[str]) -> StandingReview:
     labels = row.labels_final
     if labels is None and row.label_final is not None:
         labels = [row.label_final]
@@ -116,4 +137,5 @@ def _record(row: ReviewRow, image: JudgedImage | None) -> StandingReview:
         model_output_shown=row.model_output_shown,
         changed_at=row.annotation_updated_at or row.received_at,
         image=image,
+        part=part,
     )

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import case, select
+from sqlalchemy import case, select, union_all
 
 from db.keys import canonical_sha256
-from db.records import NewPrediction, Prediction, Recorded
+from db.records import NewPrediction, PredictedImage, Prediction, Recorded
 from db.redaction import redact_uri
-from db.schema import DecisionRow, PredictionRow
+from db.schema import DecisionRow, PredictionImageRow, PredictionRow
 from db.types import new_id, utc_now
 
 if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from sqlalchemy import Subquery
     from sqlalchemy.orm import Session
 
 
@@ -48,13 +49,25 @@ def record(session: Session, new: NewPrediction) -> Recorded:
     )
     session.add(row)
     session.flush()
+    for position, image in enumerate(new.images, start=1):
+        session.add(
+            PredictionImageRow(
+                prediction_id=row.prediction_id,
+                position=position,
+                name=image.name,
+                decision_id=image.decision_id,
+                image_uri=None if image.image_uri is None else redact_uri(image.image_uri),
+                image_address_sha256=image.image_address_sha256,
+            )
+        )
+    session.flush()
     return Recorded(row.prediction_id, is_new=True)
 
 
 def find(session: Session, prediction_id: UUID) -> Prediction | None:
     """A prediction by its id."""
     row = session.get(PredictionRow, prediction_id)
-    return None if row is None else _record(row)
+    return None if row is None else _record(session, row)
 
 
 def latest_for_task(
@@ -75,19 +88,21 @@ def latest_for_task(
     if result_sha256 is not None:
         statement = statement.where(PredictionRow.result_sha256 == result_sha256)
     row = session.scalar(statement.order_by(PredictionRow.sent_at.desc(), PredictionRow.prediction_id.desc()).limit(1))
-    return None if row is None else _record(row)
+    return None if row is None else _record(session, row)
 
 
 def latest_for_image(
     session: Session, *, instance: str, project_id: int, image_sha256: str, model_version: str | None = None
-) -> Prediction | None:
-    """What was last sent in a project on the strength of a decision on this very image file.
+) -> tuple[Prediction, UUID] | None:
+    """What was last sent in a project on the strength of a decision on this very image file, and that decision.
 
     Where a model version is named, what was sent under it comes before what was sent under others.
     """
-    row = session.scalar(
-        select(PredictionRow)
-        .join(DecisionRow, DecisionRow.decision_id == PredictionRow.decision_id)
+    shown = _shown()
+    found = session.execute(
+        select(PredictionRow, shown.c.decision_id)
+        .join(shown, shown.c.prediction_id == PredictionRow.prediction_id)
+        .join(DecisionRow, DecisionRow.decision_id == shown.c.decision_id)
         .where(
             DecisionRow.image_sha256 == image_sha256,
             PredictionRow.instance == instance,
@@ -99,25 +114,27 @@ def latest_for_image(
             PredictionRow.prediction_id.desc(),
         )
         .limit(1)
-    )
-    return None if row is None else _record(row)
+    ).first()
+    return None if found is None else (_record(session, found[0]), found[1])
 
 
 def latest_for_address(
     session: Session, *, instance: str, project_id: int, image_address_sha256: str
 ) -> Prediction | None:
     """What was last sent in a project for an image at this very address."""
+    shown = _shown()
     row = session.scalar(
         select(PredictionRow)
+        .join(shown, shown.c.prediction_id == PredictionRow.prediction_id)
         .where(
             PredictionRow.instance == instance,
             PredictionRow.project_id == project_id,
-            PredictionRow.image_address_sha256 == image_address_sha256,
+            shown.c.image_address_sha256 == image_address_sha256,
         )
         .order_by(PredictionRow.sent_at.desc(), PredictionRow.prediction_id.desc())
         .limit(1)
     )
-    return None if row is None else _record(row)
+    return None if row is None else _record(session, row)
 
 
 def projects(session: Session, *, instance: str) -> tuple[int, ...]:
@@ -131,7 +148,7 @@ def for_part(session: Session, part_serial: str) -> tuple[Prediction, ...]:
     rows = session.scalars(
         select(PredictionRow).where(PredictionRow.part_serial == part_serial).order_by(PredictionRow.prediction_id)
     )
-    return tuple(_record(row) for row in rows)
+    return tuple(_record(session, row) for row in rows.all())
 
 
 def _told(prediction: NewPrediction, result_sha256: str) -> tuple[object, ...]:
@@ -144,11 +161,37 @@ def _told(prediction: NewPrediction, result_sha256: str) -> tuple[object, ...]:
         prediction.lot,
         prediction.station,
         prediction.image_address_sha256,
+        tuple((image.name, image.decision_id, image.image_address_sha256) for image in prediction.images),
         result_sha256,
     )
 
 
-def _record(row: PredictionRow) -> Prediction:
+def _shown() -> Subquery:
+    """Every image that a prediction is about, one row each, with the decision on it."""
+    columns = ("prediction_id", "decision_id", "image_address_sha256")
+    return union_all(
+        *(select(*(getattr(row, name) for name in columns)) for row in (PredictionRow, PredictionImageRow))
+    ).subquery()
+
+
+def _images(session: Session, prediction_id: UUID) -> tuple[PredictedImage, ...]:
+    rows = session.scalars(
+        select(PredictionImageRow)
+        .where(PredictionImageRow.prediction_id == prediction_id)
+        .order_by(PredictionImageRow.position)
+    )
+    return tuple(
+        PredictedImage(
+            name=row.name,
+            decision_id=row.decision_id,
+            image_uri=row.image_uri,
+            image_address_sha256=row.image_address_sha256,
+        )
+        for row in rows
+    )
+
+
+def _record(session: Session, row: PredictionRow) -> Prediction:
     return Prediction(
         prediction_id=row.prediction_id,
         decision_id=row.decision_id,
@@ -165,4 +208,5 @@ def _record(row: PredictionRow) -> Prediction:
         result=row.result,
         result_sha256=row.result_sha256,
         sent_at=row.sent_at,
+        images=_images(session, row.prediction_id),
     )

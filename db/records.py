@@ -316,10 +316,28 @@ class Decision(NewDecision):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PredictedImage:
+    """One of several images of a part, as a prediction is about it.
+
+    Attributes:
+        name: of the image in the labeling configuration.
+        decision_id: the decision on it.
+        image_uri, image_address_sha256: as of a prediction.
+    """
+
+    name: str
+    decision_id: UUID
+    image_uri: str | None = None
+    image_address_sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class NewPrediction:
     """What is sent for one task on the strength of a decision.
 
     Attributes:
+        decision_id: of several images of a part, the one on the image that the part is judged by.
+        images: all images of a part that has several, in order; empty where there is one.
         instance: base URL of the Label Studio that asked.
         image_uri: as the task names it; credentials and query are cut off before it is kept.
         image_address_sha256: of what names the image, query included, so that it is known again; None if unknown.
@@ -340,6 +358,7 @@ class NewPrediction:
     part_serial: str | None = None
     lot: str | None = None
     station: str | None = None
+    images: tuple[PredictedImage, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -390,6 +409,7 @@ class NewReview:
         labels_final: all classes the inspector decided; None where there is no verdict, or it was not kept yet.
         regions_final: the inspector's regions.
         region_changes: what became of each predicted region, and which are new.
+        reasons: why the inspector corrected, in the words of the page; None where they did not say.
         mean_iou: over matched regions, in [0, 1]; None where there is none to match.
         result_sha256: of the annotation's whole canonical result; None for a deletion.
         lead_time_s: seconds the inspector spent.
@@ -428,6 +448,7 @@ class NewReview:
     annotation_created_at: datetime | None = None
     annotation_updated_at: datetime | None = None
     found_by: FoundBy = "webhook"
+    reasons: tuple[str, ...] | None = None
 
     @property
     def key(self) -> str:

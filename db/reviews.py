@@ -179,4 +179,5 @@ def _record(row: ReviewRow) -> Review:
         payload_sha256=row.payload_sha256,
         received_at=row.received_at,
         found_by=cast("FoundBy", row.found_by),
+        reasons=None if row.reasons is None else tuple(row.reasons),
     )

@@ -72,6 +72,17 @@ class EnvironmentRow(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+class LabelingConfigurationRow(Base):
+    """What inspectors could say in a project: the XML that a prediction was made for."""
+
+    __tablename__ = "labeling_configuration"
+    __table_args__ = (_is_sha256("sha256"),)
+
+    sha256: Mapped[str] = mapped_column(_SHA256, primary_key=True)
+    content: Mapped[str] = mapped_column(FreeText)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 class ModelVersionRow(Base):
     """A model as it decides: weights, classes, preprocessing, calibration, thresholds and explanation settings."""
 
@@ -288,6 +299,25 @@ class PredictionRow(Base):
     image_address_sha256: Mapped[str | None] = mapped_column(_SHA256)
 
 
+class PredictionImageRow(Base):
+    """One of several images that a prediction is about, with the decision on it."""
+
+    __tablename__ = "prediction_image"
+    __table_args__ = (
+        _is_sha256("image_address_sha256"),
+        CheckConstraint("position >= 1", name="position_range"),
+        Index(None, "decision_id"),
+        Index(None, "image_address_sha256"),
+    )
+
+    prediction_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("prediction.prediction_id"), primary_key=True)
+    position: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(Text)
+    decision_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("decision.decision_id"))
+    image_uri: Mapped[str | None] = mapped_column(FreeText)
+    image_address_sha256: Mapped[str | None] = mapped_column(_SHA256)
+
+
 class FailureRow(Base):
     """Something that was asked for and could not be done, with its reason."""
 
@@ -373,6 +403,7 @@ class ReviewRow(Base):
     received_at: Mapped[datetime] = mapped_column(UtcDateTime)
     labels_final: Mapped[Any | None] = mapped_column(CanonicalJson)
     found_by: Mapped[str] = mapped_column(String(16), server_default="webhook")
+    reasons: Mapped[Any | None] = mapped_column(CanonicalJson)
 
 
 class ReconciliationRow(Base):

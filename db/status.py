@@ -54,7 +54,8 @@ class Kind:
 class OpenFailure:
     """Something that failed and is not mended, told once where it came again.
 
-    A task is mended by a later prediction, a model by a later one under its version. Of reconciling, what names a
+    A task is mended by a later prediction, a model by a later one under its version, a labeling configuration by one in
+    its project. Of reconciling, what names a
     project is mended once that was compared since and agrees, and what names none once any was. A refused webhook is
     mended once all projects have been compared since and agree. Failed webhooks in the queue are told of there.
     """
@@ -108,6 +109,12 @@ def open_failures(
         sent.task_id == FailureRow.task_id,
         sent.sent_at > FailureRow.occurred_at,
     )
+    was_read = select(sent.prediction_id).where(
+        FailureRow.kind == "labeling configuration",
+        sent.instance == FailureRow.instance,
+        sent.project_id == FailureRow.project_id,
+        sent.sent_at > FailureRow.occurred_at,
+    )
     is_open = and_(
         FailureRow.occurred_at >= since,
         (FailureRow.instance == instance) | FailureRow.instance.is_(None),
@@ -115,6 +122,7 @@ def open_failures(
         ~((FailureRow.kind == "webhook") & func.coalesce(FailureRow.detail, "").like("job %")),
         ~came_again.exists(),
         ~was_answered.exists(),
+        ~was_read.exists(),
         ~was_loaded.exists(),
         ~was_compared.exists(),
         ~were_all_compared,

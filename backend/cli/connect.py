@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 import typer
+
+TemplateName: TypeAlias = Literal["default", "multi-label", "brush", "boxes", "several-images"]
 
 
 def register(application: typer.Typer) -> None:
@@ -23,6 +25,12 @@ def connect_project(
         bool,
         typer.Option("--blind", help="With --new: inspectors see nothing of what the model says."),
     ] = False,
+    template: Annotated[
+        TemplateName, typer.Option("--template", help="With --new: what its labeling configuration is made for.")
+    ] = "default",
+    images: Annotated[
+        int, typer.Option("--images", min=2, max=9, help="With --template several-images: how many each part has.")
+    ] = 2,
     backend_url: Annotated[
         str | None, typer.Option("--backend-url", help="This backend's address as Label Studio reaches it.")
     ] = None,
@@ -43,6 +51,10 @@ def connect_project(
         raise typer.BadParameter("give either --project NUMBER or --new TITLE")
     if blind and new is None:
         raise typer.BadParameter("--blind goes with --new TITLE; of a project that is there nobody knows who saw what")
+    if template != "default" and new is None:
+        raise typer.BadParameter(
+            "--template goes with --new TITLE; the configuration of a project that is there is yours to change"
+        )
     settings = Settings()
     if settings.label_studio_api_key is None:
         raise typer.BadParameter(
@@ -58,7 +70,9 @@ def connect_project(
     with LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key.get_secret_value()) as client:
         if project is None:
             heading = "Which defect, and where?"
-            project = create_project(client, str(new), model, heading=heading, maps=maps, is_blind=blind)
+            project = create_project(
+                client, str(new), model, heading=heading, maps=maps, template=template, images=images, is_blind=blind
+            )
         report = connect(
             client,
             project,

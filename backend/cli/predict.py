@@ -91,7 +91,7 @@ def _run_retrieving(
     version = version_in_use(settings, database, project).model_version
     await_version(client, project, version)
     way = Retrieval(client, project, version, database=database)
-    return version, _shown(_bulk(settings, database, client, project, version, way), console)
+    return version, _shown(_bulk(settings, database, client, project, version, way, console), console)
 
 
 def _run_pushing(
@@ -105,20 +105,36 @@ def _run_pushing(
     try:
         version = version_in_use(settings, desk.database, project).model_version
         way = Pushing(client, project, version, desk.predictions)
-        return version, _shown(_bulk(settings, desk.database, client, project, version, way), console)
+        return version, _shown(_bulk(settings, desk.database, client, project, version, way, console), console)
     finally:
         desk.close()
 
 
 def _bulk(
-    settings: Settings, database: Database, client: LabelStudioClient, project: int, version: str, way: Way
+    settings: Settings,
+    database: Database,
+    client: LabelStudioClient,
+    project: int,
+    version: str,
+    way: Way,
+    console: Console,
 ) -> BulkPrediction:
     from backend.bulk_prediction import BulkPrediction  # noqa: PLC0415
+    from backend.label_studio.labeling_config import parse  # noqa: PLC0415
     from backend.models_in_use import version_in_use  # noqa: PLC0415
+    from backend.outdated_predictions import remove_outdated  # noqa: PLC0415
 
     def in_use() -> str:
         return version_in_use(settings, database, project).model_version
 
+    config = parse(str(client.project(project).get("label_config") or ""))
+    outdated = remove_outdated(client, project, version, config)
+    if outdated:
+        console.print(
+            f"the labeling configuration was changed: the predictions of {len(outdated)} tasks do not fit it and are "
+            "made anew",
+            highlight=False,
+        )
     return BulkPrediction(client, project, version, way, database=database, in_use=in_use)
 
 

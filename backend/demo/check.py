@@ -11,6 +11,7 @@ from backend.label_studio.binding import bind
 from backend.label_studio.errors import LabelStudioError
 from backend.label_studio.labeling_config import parse
 from backend.label_studio.results import validate
+from backend.label_studio.shapes import geometry_kind
 from db import reviews
 from db.engine import Database
 from db.errors import DatabaseError
@@ -113,7 +114,7 @@ def _regions(session: DemoSession) -> tuple[bool, str]:
             if chosen is None:  # left to the inspector, with or without a region
                 continue
             is_good = binding.choice_classes.get(chosen, ())[:1] == (session.card.good_class,)
-            regions = sum(item["type"] != "choices" for item in prediction["result"])
+            regions = sum(geometry_kind(item) is not None for item in prediction["result"])
             drawn += regions
             bare += not is_good and regions == 0
             wrong += is_good and regions > 0

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from backend.label_studio.binding import Binding
+    from backend.label_studio.labeling_config import ImageObject
 
 MOST_RECTANGLES = 20
 """The page sends each rectangle of a class that it still shows, and an inspector draws one or two."""
@@ -26,9 +27,10 @@ class QuestionError(ValueError):
 
 @dataclass(frozen=True)
 class Question:
-    """`rectangles`: results as drawn, in percent of an image of `size` (height, width) that is as it is shown."""
+    """`rectangles`: results as drawn, in percent of `image`, of `size` (height, width), as it is shown."""
 
     label: str
+    image: ImageObject
     rectangles: tuple[Mapping[str, Any], ...]
     size: tuple[int, int]
 
@@ -64,7 +66,8 @@ def read_question(context: Mapping[str, Any], binding: Binding) -> Question:
         raise QuestionError("the context's result holds something else than objects")
     if any(geometry_kind(one) != "rectangle" for one in drawn):
         raise QuestionError("ask with a rectangle; other tools are not understood")
-    if binding.image is None or any(one.get("to_name") != binding.image.name for one in drawn):
+    image = next((one for one in binding.images if one.name == drawn[0].get("to_name")), None)
+    if image is None or any(one.get("to_name") != image.name for one in drawn):
         raise QuestionError("the rectangle stands on another object than the photograph that is judged")
     try:
         sizes = {image_size(one) for one in drawn}
@@ -74,7 +77,7 @@ def read_question(context: Mapping[str, Any], binding: Binding) -> Question:
         raise QuestionError(str(error)) from error
     if len(sizes) != 1:
         raise QuestionError("the rectangles were drawn on images of different sizes; reload the page")
-    return Question(_class_of(drawn, binding), tuple(drawn), next(iter(sizes)))
+    return Question(_class_of(drawn, binding), image, tuple(drawn), next(iter(sizes)))
 
 
 def _require_numbers(rectangle: Mapping[str, Any]) -> None:

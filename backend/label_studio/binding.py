@@ -10,15 +10,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
-from backend.label_studio.labeling_config import Control, ControlKind, ImageObject, Label, LabelingConfig
+from backend.label_studio.labeling_config import (
+    REASONS_NAME,
+    Control,
+    ControlKind,
+    ImageObject,
+    Label,
+    LabelingConfig,
+)
 
 RegionKind = Literal["polygonlabels", "brushlabels", "rectanglelabels"]
 REGION_KINDS: tuple[RegionKind, ...] = ("polygonlabels", "brushlabels", "rectanglelabels")
 """The kinds of regions the backend draws, the preferred one first."""
-_TAGS: Mapping[ControlKind, str] = {
+REGION_TAGS: Mapping[ControlKind, str] = {
     "polygonlabels": "PolygonLabels",
     "brushlabels": "BrushLabels",
     "rectanglelabels": "RectangleLabels",
@@ -40,14 +47,26 @@ class RegionBinding:
 
 
 @dataclass(frozen=True)
+class FurtherImage:
+    """A further image of the same part, and where the regions of each class are drawn on it."""
+
+    image: ImageObject
+    regions: Mapping[str, RegionBinding]
+
+
+@dataclass(frozen=True)
 class Binding:
     """A configuration's labels and a model's classes, brought together.
+
+    Where inspectors draw on several images, they are images of one part: `image` is the first, `regions` are those on
+    it, and `further` are the others. One verdict is given on the part, wherever its choices stand.
 
     `choices` maps a class to the stored value of `choice_control`, `regions` a defect class to its label;
     `takes_several` says whether more than one choice can be ticked;
     `choice_classes` (by spelling) and `label_classes` (by control and spelling) read the inspector's answers back:
     several classes where a mapping lets them share a label. `questions` are the controls whose regions only ask the
-    model about a place: they are neither drawn nor counted as what the inspector says.
+    model about a place: they are neither drawn nor counted as what the inspector says. `reasons` is the control of the
+    inspector's reasons for a correction, and `summaries` are, by image, the places for what the model says of it.
     `unbound` holds one sentence for each thing that cannot be said in this configuration, with what to do about it.
     """
 
@@ -62,11 +81,27 @@ class Binding:
     label_classes: Mapping[tuple[str, str], tuple[str, ...]]
     unbound: tuple[str, ...]
     questions: frozenset[str] = frozenset()
+    reasons: str | None = None
+    summaries: Mapping[str, str] = field(default_factory=dict)
+    choice_image: str | None = None
+    further: tuple[FurtherImage, ...] = ()
+
+    @property
+    def images(self) -> tuple[ImageObject, ...]:
+        """All images that are judged, in document order."""
+        first = () if self.image is None else (self.image,)
+        return (*first, *(one.image for one in self.further))
+
+    def regions_on(self, image: str) -> Mapping[str, RegionBinding]:
+        """Where the regions of each class are drawn on an image, by its name."""
+        if self.image is not None and image == self.image.name:
+            return self.regions
+        return next((one.regions for one in self.further if one.image.name == image), {})
 
     @property
     def usable(self) -> bool:
         """Whether anything at all can be answered in this configuration."""
-        return self.image is not None and bool(self.choices or self.regions)
+        return self.image is not None and bool(self.choices or self.regions or any(one.regions for one in self.further))
 
     @property
     def unsayable(self) -> tuple[str, ...]:
@@ -74,7 +109,8 @@ class Binding:
         if not self.usable:
             return self.classes
         silent = {self.good_class} if self.choice_control is None else set()
-        return tuple(name for name in self.classes if name not in {*self.choices, *self.regions, *silent})
+        drawn = set(self.regions).intersection(*(one.regions for one in self.further))
+        return tuple(name for name in self.classes if name not in {*self.choices, *drawn, *silent})
 
 
 def bind(
@@ -86,15 +122,27 @@ def bind(
     Raises ValueError for classes that are empty or named twice, and for a good or mapped class that is none of them.
     """
     wanted = _wanted(classes, good_class, mapping or {})
-    image, controls, problems = _one_image(config)
-    choice_control, choices, choice_problems = _bind_choices(controls, wanted)
+    controls = tuple(control for control in config.controls if not control.per_region)
+    reasons = _reasons(controls)
+    choice_control, choices, choice_problems = _bind_choices([one for one in controls if one != reasons], wanted)
+    images = _inspected(config, controls, choice_control)
+    names = {image.name for image in images}
+    controls = tuple(control for control in controls if control.image in names)
     questions = _questions(controls)
-    regions, label_classes, region_problems = _bind_regions(controls, questions, wanted, good_class)
-    if image is not None and not any(control.kind in (*REGION_KINDS, "choices") for control in controls):
+    problems: list[str] = []
+    if not any(control.kind in (*REGION_KINDS, "choices") for control in controls):
         problems.append(
             "the labeling configuration has no Choices, PolygonLabels, BrushLabels or RectangleLabels on the image "
-            f"'{image.name}'; add at least one of them"
+            f"'{images[0].name}'; add at least one of them"
         )
+    label_classes: dict[tuple[str, str], tuple[str, ...]] = {}
+    drawn: list[FurtherImage] = []
+    for image in images:
+        there = [control for control in controls if control.image == image.name]
+        regions, read_back, region_problems = _bind_regions(there, questions, wanted, good_class)
+        label_classes |= read_back
+        drawn.append(FurtherImage(image, regions))
+        choice_problems = [*choice_problems, *region_problems]
     spellings: dict[str, tuple[str, ...]] = {}
     for name, stored in choices.items():
         label = choice_control.label(stored) if choice_control else None
@@ -103,15 +151,19 @@ def bind(
     return Binding(
         classes=tuple(classes),
         good_class=good_class,
-        image=image,
+        image=images[0],
         choice_control=choice_control.name if choice_control else None,
         takes_several=choice_control is not None and choice_control.multiple,
         choices=choices,
-        regions=regions,
+        regions=drawn[0].regions,
         choice_classes=spellings,
         label_classes=label_classes,
-        unbound=(*problems, *choice_problems, *region_problems),
+        unbound=(*problems, *choice_problems),
         questions=questions,
+        reasons=reasons.name if reasons else None,
+        summaries=config.summaries,
+        choice_image=choice_control.image if choice_control else None,
+        further=tuple(drawn[1:]),
     )
 
 
@@ -141,22 +193,19 @@ def _wanted(classes: Sequence[str], good_class: str | None, mapping: ClassMappin
     return {name: (entry,) if isinstance(entry := mapping.get(name, ()), str) else tuple(entry) for name in classes}
 
 
-def _one_image(config: LabelingConfig) -> tuple[ImageObject | None, tuple[Control, ...], list[str]]:
-    """The one image that can be answered on, and its controls."""
-    inspected = {control.image for control in config.controls if control.kind in (*REGION_KINDS, "choices")}
-    images = [image for image in config.images if image.name in inspected] or list(config.images)
-    if len(images) > 1:
-        names = ", ".join(image.name for image in images)
-        return (
-            None,
-            (),
-            [
-                f"the labeling configuration asks about several images ({names}) and a task is decided on one; "
-                "keep the controls of one image only"
-            ],
-        )
-    controls = tuple(c for c in config.controls if c.image == images[0].name and not c.per_region)
-    return images[0], controls, []
+def _inspected(
+    config: LabelingConfig, controls: Sequence[Control], choice_control: Control | None
+) -> tuple[ImageObject, ...]:
+    """Those with something to draw with and the one with the verdict; else the first that is asked about."""
+    drawn_on = {control.image for control in controls if control.kind in REGION_KINDS}
+    if choice_control is not None:
+        drawn_on.add(choice_control.image)
+    asked_about = {control.image for control in controls if control.kind == "choices"}
+    for names in (drawn_on, asked_about):
+        found = tuple(image for image in config.images if image.name in names)
+        if found:
+            return found if names is drawn_on else found[:1]
+    return config.images[:1]
 
 
 def _bind_choices(
@@ -198,6 +247,12 @@ def _bind_choices(
     return (control if found else None), {name: label.stored for name, label in found.items()}, problems
 
 
+def _reasons(controls: Sequence[Control]) -> Control | None:
+    """The choices of that name; alone, they are the verdict's."""
+    choices = [control for control in controls if control.kind == "choices"]
+    return next((control for control in choices if control.name == REASONS_NAME), None) if len(choices) > 1 else None
+
+
 def _questions(controls: Sequence[Control]) -> frozenset[str]:
     """The controls that only ask. Where nothing else draws regions, the answers can be drawn by these alone."""
     drawn = [control for control in controls if control.kind in REGION_KINDS]
@@ -236,8 +291,8 @@ def _bind_regions(
         elif first:
             names = " and ".join(f"'{control.name}'" for control in first)
             problems.append(
-                f"class '{name}' has a label in the {_TAGS[first[0].kind]} controls {names} alike, so its regions are "
-                "not drawn: keep it in one of them"
+                f"class '{name}' has a label in the {REGION_TAGS[first[0].kind]} controls {names} alike, so its "
+                "regions are not drawn: keep it in one of them"
             )
         elif able:
             reasons = "; ".join(f"'{control.name}': {matches[control.name][1][name]}" for control in able)

@@ -222,6 +222,10 @@ class LabelStudioClient:
         body = {"task": task_id, "result": list(result), "score": score, "model_version": model_version}
         return self._api.object("POST", "api/predictions/", f"store a prediction for task {task_id}", json=body)
 
+    def delete_prediction(self, prediction_id: int) -> None:
+        """Delete a stored prediction."""
+        self._api.call("DELETE", f"api/predictions/{prediction_id}/", f"delete prediction {prediction_id}")
+
     def retrieve_predictions(self, project_id: int, task_ids: Sequence[int]) -> Json:
         """Let Label Studio ask its ML backend about these tasks and wait until it has stored the answers.
 

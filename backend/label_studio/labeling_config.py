@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 from xml.etree.ElementTree import Element, ParseError  # nosec B405: types only, the parser is defusedxml's
 
@@ -18,6 +18,11 @@ from defusedxml.ElementTree import fromstring
 
 ANSWER_NAME = "answer"
 """The text area in which the labeling page shows what was answered to a question."""
+SUMMARY_NAME = "model"
+"""The text area in which the labeling page shows, in one line, what the model says of an image; of several images each
+has one of its own, with a number: `model_1`."""
+REASONS_NAME = "reason"
+"""The choices in which an inspector says why they corrected the model."""
 BLIND_CLASS = "inspection-blind"
 """The class of a view whose inspectors are to see nothing of what the model says."""
 MAX_CONFIG_CHARACTERS = 500_000
@@ -31,6 +36,7 @@ _KINDS: frozenset[str] = frozenset(
     {"choices", "polygonlabels", "brushlabels", "rectanglelabels", "ellipselabels", "keypointlabels"}
 )
 _LABEL_TAGS = frozenset({"label", "choice"})
+_SUMMARY = re.compile(rf"{SUMMARY_NAME}(_[0-9]+)?")
 _VARIABLE = re.compile(r"\$([\w.]+)")
 
 
@@ -107,13 +113,15 @@ class LabelingConfig:
     """The images and their controls, in document order; `notes` says which controls were left out and why.
 
     `answers_on` is the image of the text area `ANSWER_NAME`, which tells what was answered to a question; None where
-    there is no such text area. `is_blind` says whether the model's answers are kept from Label Studio.
+    there is none. `summaries` are, by image, the text areas that tell what the model says of it. `is_blind` says
+    whether the model's answers are kept from Label Studio.
     """
 
     images: tuple[ImageObject, ...]
     controls: tuple[Control, ...]
     notes: tuple[str, ...] = ()
     answers_on: str | None = None
+    summaries: Mapping[str, str] = field(default_factory=dict)
     is_blind: bool = False
 
     def control(self, name: str) -> Control | None:
@@ -144,17 +152,23 @@ def parse(label_config: str) -> LabelingConfig:
         control, note = _control(element, image_names, named)
         controls += [control] if control else []
         notes += [note] if note else []
+    texts = _text_areas(root, image_names)
+    summaries = {image: name for name, image in reversed(texts) if is_summary(name)}
+    answers_on = next((image for name, image in texts if name == ANSWER_NAME), None)
     is_blind = any(BLIND_CLASS in element.attrib.get("className", "").split() for element in root.iter())
-    return LabelingConfig(images, tuple(controls), tuple(notes), _answers_on(root, image_names), is_blind)
+    return LabelingConfig(images, tuple(controls), tuple(notes), answers_on, summaries, is_blind)
 
 
-def _answers_on(root: Element, images: set[str]) -> str | None:
-    told = (
-        element.attrib.get("toName", "").strip()
-        for element in root.iter()
-        if _tag(element) == "textarea" and element.attrib.get("name", "").strip() == ANSWER_NAME
-    )
-    return next((image for image in told if image in images), None)
+def is_summary(name: str) -> bool:
+    """Whether a text area of this name tells what the model says."""
+    return _SUMMARY.fullmatch(name) is not None
+
+
+def _text_areas(root: Element, images: set[str]) -> list[tuple[str, str]]:
+    """Each text area on an image, by its name and that of the image."""
+    areas = [element for element in root.iter() if _tag(element) == "textarea"]
+    named = [(one.attrib.get("name", "").strip(), one.attrib.get("toName", "").strip()) for one in areas]
+    return [(name, image) for name, image in named if image in images]
 
 
 def _xml(text: str) -> Element:

@@ -27,6 +27,10 @@ PROJECT_FIELDS = ("id", "title", "label_config", "model_version", "show_collab_p
 
 ANNOTATION_ACTIONS = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")
 """The webhook actions that tell of an inspector's judgement."""
+PROJECT_UPDATED = "PROJECT_UPDATED"
+"""The webhook action that tells of a change of a project's settings, such as its labeling configuration."""
+WEBHOOK_ACTIONS = (*ANNOTATION_ACTIONS, PROJECT_UPDATED)
+"""All that the desk wants to be told."""
 
 
 START_TRAINING = "START_TRAINING"

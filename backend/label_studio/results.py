@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,8 @@ class ExplainedVerdict:
 
     `also`: further decided classes with their probabilities, the most probable first; `doubt`: for a decision that is
     left to the inspector, the classes that compete with their probabilities, the most probable first; else empty;
-    `is_unlike`: whether it is left to them as the image is unlike what the model was trained on.
+    `is_unlike`: whether it is left to them as the image is unlike what the model was trained on; `ranking`: all classes
+    with their probabilities, the most probable first.
     """
 
     label: str
@@ -72,9 +73,12 @@ class ExplainedVerdict:
     also: tuple[tuple[str, float], ...] = ()
     doubt: tuple[tuple[str, float], ...] = ()
     is_unlike: bool = False
+    ranking: tuple[tuple[str, float], ...] = ()
 
 
-def to_prediction(verdict: ExplainedVerdict, binding: Binding) -> dict[str, Any]:
+def to_prediction(
+    verdict: ExplainedVerdict, binding: Binding, images: Mapping[str, ExplainedVerdict] | None = None
+) -> dict[str, Any]:
     """The prediction for one task: `result`, `score` and `model_version`.
 
     The decided classes are said by their choices, each region by the one control its class is bound to; what the
@@ -82,16 +86,23 @@ def to_prediction(verdict: ExplainedVerdict, binding: Binding) -> dict[str, Any]
     the most probable class. A decision that is left to the inspector ticks nothing, lest it be taken for an answer, and
     has the score 0, by which Label Studio's queue can bring it first. The same verdict gives the same ids, so repeating
     it changes nothing.
+
+    Args:
+        images: of a part with several images, the verdict on each by its name; then `verdict` is that on the part, and
+            only its classes are said.
     """
     return {
-        "result": to_result(verdict, binding),
+        "result": to_result(verdict, binding, images),
         "score": 0.0 if verdict.doubt else float(verdict.probability),
         "model_version": verdict.model_version,
     }
 
 
-def to_result(verdict: ExplainedVerdict, binding: Binding) -> list[Result]:
-    """The `result` list of the prediction: the choice first, then the regions in the order given."""
+def to_result(
+    verdict: ExplainedVerdict, binding: Binding, images: Mapping[str, ExplainedVerdict] | None = None
+) -> list[Result]:
+    """The `result` list of the prediction: the choice first, then of each image the regions in the order given and the
+    summary."""
     if binding.image is None:
         return []
     result: list[Result] = []
@@ -101,19 +112,30 @@ def to_result(verdict: ExplainedVerdict, binding: Binding) -> list[Result]:
             {
                 "id": choice_id(verdict.decision_id),
                 "from_name": binding.choice_control,
-                "to_name": binding.image.name,
+                "to_name": binding.choice_image,
                 "type": "choices",
                 "score": float(verdict.probability),
                 "value": {"choices": ticked},
             }
         )
+    for image, seen in (images or {binding.image.name: verdict}).items():
+        # The same photograph may stand at several places of a part.
+        source = seen.decision_id if image == binding.image.name else f"{seen.decision_id} {image}"
+        result += _of_image(image, seen, source, binding)
+    return result
+
+
+def _of_image(image: str, verdict: ExplainedVerdict, source: str, binding: Binding) -> list[Result]:
+    """What is drawn and told on one image; `source` makes its ids."""
+    result = []
+    regions = binding.regions_on(image)
     for index, region in enumerate(verdict.regions):
-        bound = binding.regions.get(region.label)
+        bound = regions.get(region.label)
         if bound is not None:
-            identity = region_id(verdict.decision_id, index)
-            result.append(
-                region_item(identity, region, _sentence(region, verdict), bound, binding.image.name, verdict.image_size)
-            )
+            told = _sentence(region, verdict)
+            result.append(region_item(region_id(source, index), region, told, bound, image, verdict.image_size))
+    if image in binding.summaries:
+        result.append(text_item(f"{_digest(source)}-m", binding.summaries[image], image, summary(verdict)))
     return result
 
 
@@ -195,6 +217,53 @@ def _sentence(region: ExplainedRegion, verdict: ExplainedVerdict) -> str:
     return f"{'; '.join(told)}, decision {verdict.decision_id}"
 
 
+def text_item(identity: str, control: str, image: str, text: str) -> Result:
+    """What the desk says in a text area on an image."""
+    return {"id": identity, "from_name": control, "to_name": image, "type": "textarea", "value": {"text": [text]}}
+
+
+def summary(verdict: ExplainedVerdict) -> str:
+    """What the model says of an image, in one line: its classes, the next probable one, and where the evidence lies."""
+    decided = ((verdict.label, verdict.probability), *verdict.also)
+    if verdict.doubt:
+        reason = "unlike what the model was trained on" if verdict.is_unlike else "the model is not sure"
+        decided = verdict.doubt
+        told = f"Left to you, as {reason}: {_percentages(decided)}"
+    else:
+        told = _percentages(decided)
+    named = {name for name, _ in decided}
+    following = next((one for one in verdict.ranking if one[0] not in named), None)
+    if following is not None:
+        told += f", then {_percentages((following,))}"
+    return f"{told}. {_evidence(verdict.regions)}"
+
+
+def _evidence(regions: Sequence[ExplainedRegion]) -> str:
+    if not regions:
+        return "No region."
+    labels = list(dict.fromkeys(region.label for region in regions))
+    told = []
+    for label in labels:
+        drawn = [region for region in regions if region.label == label]
+        share = _percent_of(min(1.0, sum(region.evidence for region in drawn)))
+        whose = "the evidence" if len(labels) == 1 else f"the evidence for {label}"
+        told.append(f"{len(drawn)} region{'s' * (len(drawn) != 1)} with {share} of {whose}")
+    bare = sum(not region.has_evidence for region in regions)
+    warning = f" NO EVIDENCE UNDER {bare} OF THEM." if bare else ""
+    return f"{'; '.join(told)}.{warning}"
+
+
+def _percentages(classes: Sequence[tuple[str, float]]) -> str:
+    return ", ".join(f"{name} {_percent_of(probability)}" for name, probability in classes)
+
+
+def _percent_of(share: float) -> str:
+    """In whole per cent; what is not quite nothing or not quite all is not rounded to it."""
+    if 0 < share < 0.005:
+        return "under 1 %"
+    return "over 99 %" if 0.995 <= share < 1 else f"{share * 100:.0f} %"
+
+
 def _figures(classes: tuple[tuple[str, float], ...]) -> str:
     return ", ".join(f"{name} {probability:.2f}" for name, probability in classes)
 
@@ -216,6 +285,8 @@ def validate(prediction: Mapping[str, Any], config: LabelingConfig) -> tuple[str
 
 
 def _item_problems(item: Mapping[str, Any], config: LabelingConfig) -> list[str]:
+    if item.get("from_name") in config.summaries.values():
+        return _summary_problems(item, config.summaries)
     control = config.control(str(item.get("from_name")))
     if control is None:
         names = ", ".join(one.name for one in config.controls)
@@ -240,6 +311,16 @@ def _item_problems(item: Mapping[str, Any], config: LabelingConfig) -> list[str]
     if not (_whole(height) and _whole(width) and item.get("image_rotation") == 0):
         return [*problems, "must say original_width and original_height in whole pixels and image_rotation 0"]
     return problems + _geometry_problems(value, control.kind, int(str(height)), int(str(width)))
+
+
+def _summary_problems(item: Mapping[str, Any], summaries: Mapping[str, str]) -> list[str]:
+    value = item.get("value")
+    text = value.get("text") if isinstance(value, Mapping) else None
+    if not isinstance(text, list) or not text or not all(isinstance(line, str) for line in text):
+        return ["says nothing under 'text'"]
+    if item.get("type") != "textarea" or summaries.get(str(item.get("to_name"))) != item["from_name"]:
+        return [f"is a '{item.get('type')}' on '{item.get('to_name')}', where there is no '{item['from_name']}'"]
+    return []
 
 
 def _label_problems(value: Mapping[str, Any], control: Control) -> list[str]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from db.lessons import JudgedImage, StandingReview
 
 UNPREDICTED = "reviewed where nothing was predicted, so it is not known which file was seen"
+SEVERAL_IMAGES = "of a part with several images: the verdict is on the part, and not on one photograph"
 SKIPPED = "skipped, or without a verdict"
 NO_CLASS = "judged with words that are no class of the model"
 DISAGREEMENT = "inspectors disagree, and no review is marked as ground truth"
@@ -60,12 +61,17 @@ def verdicts_of(reviews: Iterable[StandingReview]) -> Verdicts:
     """One verdict for each photograph that has one."""
     by_file: dict[str, list[StandingReview]] = defaultdict(list)
     left_out: list[LeftOut] = []
+    blind: set[str] = set()
     for review in reviews:
         if review.image is None:
             left_out.append(LeftOut(UNPREDICTED, place_of(review)))
+        elif review.part:
+            is_blind = review.model_output_shown is False
+            blind |= review.part if is_blind else frozenset()
+            left_out.append(LeftOut(BLIND if is_blind else SEVERAL_IMAGES, place_of(review)))
         else:
             by_file[review.image.sha256].append(review)
-    found, blind = [], set()
+    found = []
     for sha256 in sorted(by_file):
         verdict = _verdict(by_file[sha256])
         if isinstance(verdict, Verdict):

@@ -9,7 +9,8 @@ import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Request, status
 
-from backend.label_studio.payloads import ANNOTATION_ACTIONS, START_TRAINING, PredictRequest, SetupRequest
+from backend.label_studio.labeling_config import LabelingConfigError
+from backend.label_studio.payloads import START_TRAINING, WEBHOOK_ACTIONS, PredictRequest, SetupRequest
 
 if TYPE_CHECKING:
     from backend.desk import Desk
@@ -30,7 +31,7 @@ _EVENT = {
                 "type": "object",
                 "required": ["action"],
                 "properties": {
-                    "action": {"type": "string", "examples": [*ANNOTATION_ACTIONS, START_TRAINING]},
+                    "action": {"type": "string", "examples": [*WEBHOOK_ACTIONS, START_TRAINING]},
                     "annotation": {"type": ["object", "array"]},
                     "annotations": {"type": "array", "items": {"type": "object"}},
                     "project": {"type": "object"},
@@ -61,7 +62,7 @@ async def setup(request: Request, body: SetupRequest) -> dict[str, str]:
     """
     desk = _desk(request)
     model = await anyio.to_thread.run_sync(desk.models.announced, body.project_id)
-    for sentence in await anyio.to_thread.run_sync(desk.binding_problems, body.label_config, model):
+    for sentence in await anyio.to_thread.run_sync(desk.bind_anew, body.project_id, body.label_config, model):
         logger.warning("project %s: %s", body.project_id, sentence)
     return {"model_version": model.model_version}
 
@@ -75,7 +76,11 @@ def predict(request: Request, body: PredictRequest) -> dict[str, Any]:
     from backend.ml_backend import InspectionBackend  # noqa: PLC0415 - brings redis and rq in
 
     desk = _desk(request)
-    model = InspectionBackend(desk, label_config=body.label_config, project=body.project_id)
+    try:
+        model = InspectionBackend(desk, label_config=body.label_config, project=body.project_id)
+    except LabelingConfigError as error:
+        desk.keep_unusable_configuration(body.project_id, str(error))
+        raise
     return {"results": model.predict(body.tasks, context=body.params.context)}
 
 

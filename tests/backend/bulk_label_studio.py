@@ -83,6 +83,8 @@ class BulkLabelStudio:
             return "retrieve", lambda: self._retrieve(body["selectedItems"]["included"])
         if path == "api/predictions" and request.method == "POST":
             return "create", lambda: self._create(body)
+        if words[:2] == ["api", "predictions"] and request.method == "DELETE":
+            return "delete", lambda: self._delete(int(words[2]))
         if path == "api/ml":
             state = "DI" if self.backend_is_away() else "CO"
             return "backends", lambda: httpx.Response(200, json=[{"url": "http://desk.example:9090", "state": state}])
@@ -99,7 +101,7 @@ class BulkLabelStudio:
         assert (above["filter"], above["operator"]) == ("filter:tasks:id", "greater")
         numbers = [n for n in sorted(self.tasks) if n > above["value"]]
         tasks = [
-            {**self.tasks[n], "predictions": self.of(n), "annotations": []} for n in numbers[: int(params["page_size"])]
+            {"annotations": [], **self.tasks[n], "predictions": self.of(n)} for n in numbers[: int(params["page_size"])]
         ]
         return httpx.Response(200, json={"tasks": tasks, "total": len(numbers)})
 
@@ -121,6 +123,10 @@ class BulkLabelStudio:
             return refusal(400, f'task: Invalid pk "{body["task"]}" - object does not exist.')
         self.store(body.pop("task"), body)
         return httpx.Response(201, json=self.stored[-1])
+
+    def _delete(self, number: int) -> httpx.Response:
+        self.stored = [one for one in self.stored if one["id"] != number]
+        return httpx.Response(204)
 
     def _look(self, task: int) -> httpx.Response:
         if self._late and self.count("look") >= self.store_after_looks:

@@ -139,15 +139,35 @@ def test_per_region_choices_never_hold_the_verdict() -> None:
     assert bind(config(per_region), ("good", "bad"), "good").choices == {}
 
 
-def test_several_inspected_images_are_not_guessed() -> None:
-    text = (
-        "<View><Image name='a' value='$a'/><Image name='b' value='$b'/>"
-        "<Choices name='x' toName='a'><Choice value='good'/></Choices>{}</View>"
+PART = (
+    "<View><Image name='a' value='$a'/><Image name='b' value='$b'/>"
+    "<Choices name='x' toName='a'><Choice value='good'/><Choice value='crack'/></Choices>{}</View>"
+)
+
+
+def test_an_image_that_is_only_looked_at_is_not_judged() -> None:
+    for there in ("", "<Choices name='y' toName='b'><Choice value='sharp'/></Choices>"):
+        binding = bind(parse(PART.format(there)), ("good", "crack"), "good")
+        assert [image.name for image in binding.images] == ["a"]
+        assert (binding.choice_control, binding.further) == ("x", ())
+
+
+def test_images_that_are_drawn_on_are_images_of_one_part() -> None:
+    drawn = "".join(
+        f"<{tag} name='{name}' toName='{name[0]}'><Label value='crack'/></{tag}>"
+        for tag, name in (("PolygonLabels", "a1"), ("RectangleLabels", "b1"))
     )
-    assert bind(parse(text.format("")), ("good",), "good").image is not None
-    other = "<Choices name='y' toName='b'><Choice value='good'/></Choices>"
-    binding = bind(parse(text.format(other)), ("good",), "good")
-    assert binding.image is None and "several images (a, b)" in binding.unbound[0]
+    binding = bind(parse(PART.format(drawn)), ("good", "crack"), "good")
+    assert [(image.name, image.variable) for image in binding.images] == [("a", "a"), ("b", "b")]
+    assert binding.regions_on("a") == binding.regions == {"crack": RegionBinding("a1", "polygonlabels", "crack")}
+    assert binding.regions_on("b") == {"crack": RegionBinding("b1", "rectanglelabels", "crack")}
+    assert (binding.regions_on("c"), binding.choice_image, binding.unbound) == ({}, "a", ())
+
+
+def test_a_verdict_on_each_image_of_a_part_is_not_guessed() -> None:
+    other = "<Choices name='y' toName='b'><Choice value='good'/><Choice value='crack'/></Choices>"
+    binding = bind(parse(PART.format(other)), ("good", "crack"), "good")
+    assert not binding.usable and "'x', 'y' could all hold the verdict" in binding.unbound[0]
 
 
 def test_a_configuration_without_controls_is_told() -> None:
@@ -207,3 +227,11 @@ def test_a_smart_control_that_draws_as_well_and_one_that_stands_alone_are_drawn_
     for only in ("", 'smartOnly="true"'):
         binding = bind(parse(ASKED.format(only=only, others="")), ["good", "crack"], "good")
         assert (binding.regions["crack"].control, binding.questions) == ("ask", frozenset())
+
+
+def test_reasons_for_a_correction_are_no_verdict_even_where_one_is_called_as_a_class() -> None:
+    both = choices("good", "crack") + choices("crack", "bad photograph", name="reason")
+    binding = bind(config(both), ["good", "crack"], "good")
+    assert (binding.choice_control, binding.reasons, binding.unbound) == ("verdict", "reason", ())
+    alone = bind(config(choices("good", "crack", name="reason")), ["good", "crack"], "good")
+    assert (alone.choice_control, alone.reasons) == ("reason", None)

@@ -22,7 +22,7 @@ from backend.app import create_app
 from backend.desk import Desk
 from backend.label_studio.asking import Question, QuestionError, read_question
 from backend.label_studio.binding import bind
-from backend.label_studio.labeling_config import ANSWER_NAME, parse
+from backend.label_studio.labeling_config import ANSWER_NAME, ImageObject, parse
 from backend.label_studio.results import validate
 from backend.label_studio.shapes import rasterise
 from backend.recorded_maps import recorded_map
@@ -337,7 +337,7 @@ def test_rectangles_that_are_still_shown_are_asked_about_together() -> None:
 
 def test_a_place_between_two_pixels_is_told() -> None:
     with pytest.raises(QuestionError, match="smaller than a pixel"):
-        Question("crack", (rectangle(0.0, 0.0, 0.5, 0.5),), (32, 48)).place()
+        Question("crack", ImageObject("img", "image"), (rectangle(0.0, 0.0, 0.5, 0.5),), (32, 48)).place()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from backend.label_studio.results import (
     ExplainedVerdict,
     choice_id,
     region_id,
+    summary,
     to_prediction,
     validate,
 )
@@ -265,3 +267,55 @@ def test_an_image_unlike_all_others_is_said_to_be_so() -> None:
     told = item["meta"]["text"][0]
     assert "left to you, as the image is unlike what the model was trained on: pit 1.00, good 0.00" in told
     assert "not sure" not in told
+
+
+SUMMARY = XML.replace("</View>", '<TextArea name="model" toName="photo"/></View>')
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, "scratch 81 %, then pit 12 %. 2 regions with 64 % of the evidence."),
+        ({"also": (("pit", 0.6),)}, "scratch 81 %, pit 60 %, then good 7 %. 2 regions with 64 % of the evidence."),
+        (
+            {"doubt": (("scratch", 0.81), ("good", 0.07))},
+            "Left to you, as the model is not sure: scratch 81 %, good 7 %, then pit 12 %. "
+            "2 regions with 64 % of the evidence.",
+        ),
+        (
+            {"doubt": (("scratch", 0.996), ("good", 0.001)), "is_unlike": True, "regions": ()},
+            "Left to you, as unlike what the model was trained on: scratch over 99 %, good under 1 %, then pit 12 %. "
+            "No region.",
+        ),
+    ],
+)
+def test_what_the_model_says_stands_in_one_line(changes: dict[str, Any], text: str) -> None:
+    config = parse(SUMMARY)
+    drawn = [replace(region("scratch"), evidence=0.5), replace(region("scratch", x=30), evidence=0.14)]
+    ranking = (("scratch", 0.81), ("pit", 0.12), ("good", 0.07), ("stain", 0.0))
+    said = replace(verdict(*drawn), probability=0.81, ranking=ranking, **changes)
+    prediction = to_prediction(said, bind(config, CLASSES, "good"))
+    assert prediction["result"][-1]["value"] == {"text": [text]}
+    assert (prediction["result"][-1]["from_name"], prediction["result"][-1]["type"]) == ("model", "textarea")
+    assert validate(prediction, config) == ()
+    assert LabelInterface(SUMMARY).validate_prediction({**prediction, "score": 0.5})
+
+
+def test_regions_of_several_classes_and_such_without_evidence_are_told_apart() -> None:
+    bare = replace(region("pit"), has_evidence=False, evidence=0.0)
+    said = replace(verdict(region("scratch"), bare), also=(("pit", 0.6),))
+    assert summary(said) == (
+        "scratch 97 %, pit 60 %. 1 region with 62 % of the evidence for scratch; "
+        "1 region with 0 % of the evidence for pit. NO EVIDENCE UNDER 1 OF THEM."
+    )
+
+
+@pytest.mark.parametrize(
+    "change", [{"to_name": "other"}, {"type": "choices"}, {"value": {"text": "no list"}}, {"value": {"text": [1]}}]
+)
+def test_a_summary_that_the_page_would_drop_is_refused(change: dict[str, Any]) -> None:
+    config = parse(SUMMARY)
+    prediction = to_prediction(verdict(region("scratch")), bind(config, CLASSES, "good"))
+    prediction["result"][-1] = {**prediction["result"][-1], **change}
+    [problem] = validate(prediction, config)
+    assert problem.startswith("result 2 ")

@@ -186,6 +186,7 @@ def review(**changes: Any) -> NewReview:
         "labels_final": ("scratch",),
         "regions_final": [{"id": "r1", "type": "polygonlabels", "value": {"points": [[10.5, 20], [30, 20], [20, 40]]}}],
         "region_changes": [{"change": "kept", "iou": 1.0}],
+        "reasons": ("wrong place", "bad photograph"),
         "mean_iou": 1.0,
         "result_sha256": sha("result"),
         "lead_time_s": 4.2,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -9,7 +10,7 @@ from db import decisions, model_versions, predictions
 from db.engine import Database
 from db.errors import InvalidRecordError
 from db.keys import canonical_sha256
-from db.records import NewPrediction, Prediction, Recorded
+from db.records import NewPrediction, PredictedImage, Prediction, Recorded
 from tests.db import samples
 
 
@@ -93,7 +94,7 @@ def test_the_latest_for_an_image_is_that_of_its_project(database: Database, deci
                 image_sha256=samples.sha(image),
                 model_version=version,
             )
-        return None if found is None else found.prediction_id
+        return None if found is None else found[0].prediction_id
 
     assert latest() is None
     first = record(database, samples.prediction(decision_id)).id
@@ -141,3 +142,35 @@ def test_a_prediction_without_decision_is_refused(database: Database) -> None:
         record(database, samples.prediction(uuid4()))
     with database.read() as session:
         assert predictions.find(session, uuid4()) is None
+
+
+def test_each_image_of_a_part_comes_back_and_is_found_with_its_own_decision(
+    database: Database, decision_id: UUID
+) -> None:
+    with database.write() as session:
+        other = decisions.record(session, samples.decision("other image")).id
+    images = tuple(
+        PredictedImage(name=name, decision_id=which, image_uri=f"/{name}.jpg", image_address_sha256=samples.sha(name))
+        for name, which in (("image_1", decision_id), ("image_2", other))
+    )
+    new = samples.prediction(other, images=images)
+    recorded = record(database, new)
+    assert find(database, recorded).images == images
+    assert record(database, new) == Recorded(recorded.id, is_new=False)
+    # The same answer about another photograph is another prediction.
+    swapped = record(database, samples.prediction(other, images=(replace(images[0], decision_id=other), images[1])))
+    assert swapped.is_new
+    where = {"instance": samples.INSTANCE, "project_id": 3}
+    with database.read() as session:
+        for name, which in (("image", decision_id), ("other image", other)):
+            found = predictions.latest_for_image(session, **where, image_sha256=samples.sha(name))
+            assert found is not None and found[1] == which
+        for image in images:
+            address = predictions.latest_for_address(session, **where, image_address_sha256=image.image_address_sha256)
+            assert address is not None and address.prediction_id == swapped.id
+
+
+def test_secrets_in_the_addresses_of_further_images_are_not_kept(database: Database, decision_id: UUID) -> None:
+    image = PredictedImage(name="image_2", decision_id=decision_id, image_uri="https://u:pw@store/2.jpg?sig=abc")
+    [kept] = find(database, record(database, samples.prediction(decision_id, images=(image,)))).images
+    assert kept.image_uri == "https://store/2.jpg?sig=***"

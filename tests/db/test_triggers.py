@@ -13,6 +13,7 @@ from db import (
     decisions,
     failures,
     jobs,
+    labeling_configurations,
     migrate,
     model_events,
     model_locations,
@@ -25,7 +26,7 @@ from db import (
 from db.check import check
 from db.engine import Database
 from db.errors import AppendOnlyError
-from db.records import NewFailure
+from db.records import NewFailure, PredictedImage
 from db.schema import Base
 from tests.db import samples
 
@@ -37,8 +38,10 @@ def filled(database: Database) -> Iterator[Database]:
         model = model_versions.register(session, samples.model())
         model_locations.record(session, samples.model().fingerprint, "/models/steel")
         model_events.activate(session, model.id, model_events.DESK, actor="ada")
+        labeling_configurations.register(session, samples.sha("config"), "<View/>")
         decision = decisions.record(session, samples.decision())
-        prediction = predictions.record(session, samples.prediction(decision.id))
+        image = PredictedImage(name="image_1", decision_id=decision.id)
+        prediction = predictions.record(session, samples.prediction(decision.id, images=[image]))
         actor = actors.pseudonym(session, instance=samples.INSTANCE, ls_user_id=1)
         reviews.record(session, samples.review(decision_id=decision.id, prediction_id=prediction.id, actor_id=actor))
         failures.record(session, NewFailure(kind="predict", reason="no"))

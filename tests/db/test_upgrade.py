@@ -105,6 +105,7 @@ def test_what_was_recorded_stays_and_gets_its_verdict_by_rule(filled: Database, 
     assert new["labels"] == [canonical_json([name]) for name in CLASSES]
     assert (new["distance"], new["unlike_from"]) == ([None] * 4, [None] * 4)
     assert content(filled, "review")["labels_final"] == [None]
+    assert content(filled, "review")["reasons"] == [None]
     assert check(filled).problems == ()
     filled.close()
 

@@ -194,7 +194,7 @@ def _recorded_changes(written: str | None) -> frozenset[Change]:
 
 def _regions_as_text(result: Sequence[Json]) -> str:
     """All but the class, with numbers in one spelling: SQL keeps 3.0 as 3."""
-    regions = [item for item in result if item["type"] != "choices"]
+    regions = [item for item in result if item["from_name"] == REGIONS]
     return json.dumps(json.loads(json.dumps(regions), parse_int=float), sort_keys=True)
 
 

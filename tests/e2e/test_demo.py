@@ -97,7 +97,7 @@ def untouched_task_with_region(client: LabelStudioClient, place: DemoPlace) -> d
         task
         for task in client.tasks(place.project)
         if not task["annotations"]
-        and len(task["predictions"][0]["result"]) > 1
+        and any(item["type"] == "polygonlabels" for item in task["predictions"][0]["result"])
         and task["predictions"][0]["result"][0]["type"] == "choices"
     )
 
@@ -121,11 +121,12 @@ def test_synthetic_data_is_called_synthetic_wherever_it_is_shown(standing: Label
 
 def test_an_inspector_accepts_with_one_key(standing: LabelStudioClient, place: DemoPlace) -> None:
     task = untouched_task_with_region(standing, place)
-    choice, *regions = task["predictions"][0]["result"]
+    choice, *regions, told = task["predictions"][0]["result"]
     project_url = f"{place.url}/projects/{place.project}/data"
     with browser.inspector(place.url, place.credentials) as page:
         browser.open_task(page, project_url, task["id"])
         page.screenshot(path=browser.artefacts() / "task-as-it-opens.png")
+        assert page.get_by_text(told["value"]["text"][0]).is_visible()
         assert browser.ticked(page) == choice["value"]["choices"]
         assert browser.listed_regions(page) == [r["value"]["polygonlabels"][0] for r in regions]
         browser.submit(page)

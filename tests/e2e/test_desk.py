@@ -318,7 +318,7 @@ def test_what_the_model_leaves_to_the_inspector_opens_without_a_tick(
     [task] = client.tasks(project)
     [prediction] = task["predictions"]
     assert prediction["score"] == 0
-    assert {item["type"] for item in prediction["result"]} == {"polygonlabels"}
+    assert {item["type"] for item in prediction["result"]} == {"polygonlabels", "textarea"}
     with browser.inspector(label_studio.url, label_studio.credentials) as page:
         browser.open_task(page, f"{label_studio.url}/projects/{project}/data", task["id"])
         page.screenshot(path=browser.artefacts() / "task-for-review.png")
