@@ -96,10 +96,13 @@ def _verdict(reviews: Sequence[StandingReview]) -> Verdict | str:
     judging = [one for one in judging if one.labels is not None]
     if not judging:
         return SKIPPED
-    judging = [one for one in judging if one.labels and one.image and set(one.labels) <= set(one.image.classes)]
-    if not judging:
-        return NO_CLASS
     judging = [one for one in judging if one.ground_truth] or judging
+    named = [one for one in judging if one.labels and one.image and set(one.labels) <= set(one.image.classes)]
+    if not named:
+        return NO_CLASS
+    # Words that are no class contradict those that are: who sees an unknown defect does not see a good part.
+    if len(named) < len(judging):
+        return DISAGREEMENT
     said = {tuple(sorted(one.labels or ())) for one in judging}
     if len(said) > 1:
         return DISAGREEMENT

@@ -158,7 +158,7 @@ def test_a_configuration_without_the_classes_is_refused_with_reasons(client: Tes
         [failure] = failures.recent(session)
     assert "crack" in failure.reason
     assert "Choice" in failure.reason
-    assert desk.binding_problems(config, desk.models.announced(1))
+    assert desk.bind_anew(1, config, desk.models.announced(1))
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from inspection_models.data.synthetic_steel import write_synthetic_steel
 from inspection_models.model_card import CARD_FILE, read_card
 from inspection_models.training_record import IMAGES_FILE
 from tests.backend import desks
-from tests.backend.learning_material import BLIND, RECTANGLE, SIZE, Shift, Studio, photograph, studio
+from tests.backend.learning_material import BLIND, CLASSES, RECTANGLE, SIZE, Shift, Studio, photograph, studio
 
 TINY = ["--network", "squeezenet1_1", "--size", "64", "--epochs", "1", "--tiling", "off", "--explanation", "grad-cam"]
 
@@ -89,6 +89,44 @@ def test_of_inspectors_who_disagree_the_ground_truth_counts(shift: Shift, capsys
     assert found["counts"]["patches"] == 5
 
 
+def test_a_defect_without_a_known_class_contradicts_a_good_part(
+    shift: Shift, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_day(shift)
+    for ground_truth, reason in ((False, verdicts.DISAGREEMENT), (True, verdicts.NO_CLASS)):
+        seen = shift.show(photograph("good", 30 + ground_truth))
+        shift.say(seen, "good", outcome="rejected")
+        shift.say(seen, None, labels_final=(), outcome="missed", ground_truth=ground_truth)
+        found = dry(capsys)
+        assert found["reviews"]["left_out"][reason]["count"] == 1
+        assert found["counts"]["good"] == 4
+
+
+def test_no_class_of_the_model_in_use_is_unlearned(
+    shift: Shift, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shift.judge("good", range(4))
+    shift.judge("patches", range(4))
+    model = desks.write_model(tmp_path / "model", classes=CLASSES, favourite="patches")
+    monkeypatch.setenv("INSPECTION_MODEL", str(model))
+    assert run(["train", "--from-reviews", "--dry-run"]) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "the model in use knows scratches, and no photograph to learn from shows it" in told
+    assert "--data DIR" in told
+    shift.judge("scratches", range(4))
+    assert set(dry(capsys)["counts"]) == set(CLASSES)
+
+
+def test_a_folder_of_defects_alone_keeps_the_good_class_of_the_reviews(
+    shift: Shift, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_day(shift)
+    for number, label in enumerate(("patches", "scratches")):
+        (tmp_path / "folder" / label).mkdir(parents=True)
+        (tmp_path / "folder" / label / "x.png").write_bytes(photograph(label, 50 + number))
+    assert dry(capsys, "--data", str(tmp_path / "folder"))["good_class"] == "good"
+
+
 def test_a_replaced_image_is_left_out_and_named_and_none_is_fetched_twice(
     shift: Shift, here: Studio, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,7 +183,9 @@ def test_what_the_model_in_use_was_tested_on_is_tested_on_again(
     a_day(shift, 8)
     tested = [photograph(label, index) for label in ("good", "patches") for index in range(3)]
     listed = ("\n".join(["sha256,part", *sorted(f"{sha(one)},test" for one in tested)]) + "\n").encode()
-    model = desks.write_model(tmp_path / "model", training={HASH_KEY: images_sha256(listed)})
+    model = desks.write_model(
+        tmp_path / "model", classes=CLASSES, favourite="patches", training={HASH_KEY: images_sha256(listed)}
+    )
     (model / IMAGES_FILE).write_bytes(listed)
     monkeypatch.setenv("INSPECTION_MODEL", str(model))
     found = dry(capsys)
@@ -182,17 +222,21 @@ def test_regions_that_an_inspector_worked_on_are_marks_and_the_models_own_are_no
         change = {"change": kind, "region_final": "r1", "label_after": "scratches", "iou": 0.5 if kept else 1.0}
         one = shift.show(photograph("scratches", 60 + index))
         shift.say(one, "scratches", regions_final=[RECTANGLE], region_changes=[change])
+    strange = {"change": "added", "region_final": "r1", "label_after": "oil"}
+    shift.say(shift.show(photograph("scratches", 71)), "scratches", regions_final=[RECTANGLE], region_changes=[strange])
     turned = shift.show(photograph("scratches", 70))
     change = {"change": "added", "region_final": "r1", "label_after": "scratches"}
     shift.say(turned, "scratches", regions_final=[RECTANGLE | {"image_rotation": 90}], region_changes=[change])
     found = dry(capsys)
     share = (SIZE // 2) * (SIZE // 4) / SIZE**2
     assert found["marks"]["scratches"] == {
-        "images": 9, "marked": 2, "kinds": {"boxes": 2},
+        "images": 10, "marked": 2, "kinds": {"boxes": 2},
         "defect_share": {"min": share, "median": share, "max": share},
     }  # fmt: skip
     assert found["reviews"]["with_regions_by_hand"] == 2
-    assert "turned in the editor" in found["reviews"]["left_out"][gathering.UNDRAWN]["named"][0]
+    undrawn = sorted(found["reviews"]["left_out"][gathering.UNDRAWN]["named"])
+    assert "the label 'oil' of a region stands for no class" in undrawn[0]
+    assert "turned in the editor" in undrawn[1]
 
 
 def test_photographs_of_one_part_stay_together_unless_its_number_is_that_of_a_kind(
