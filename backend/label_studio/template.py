@@ -226,7 +226,7 @@ def _labels(page: _Page, number: int | None) -> Element:
     control = Element(REGION_TAGS[page.regions], {**names, **looks.attributes})
     # Else the smart tool would draw with it as well.
     control.set("smart", "false")
-    # A key is one label's alone, so those of further images are chosen with the mouse.
+    # A key is one label's alone: to those of further images Label Studio gives what is left.
     letters = [letter for letter in _LETTERS if letter not in looks.tool_keys] if number in (None, 1) else []
     for place, name in enumerate(page.defects):
         label = SubElement(control, "Label", value=name, background=_COLOURS[place % len(_COLOURS)])

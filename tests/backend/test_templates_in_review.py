@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from backend.desk import Desk
 from backend.label_studio.labeling_config import parse
 from backend.label_studio.results import validate
 from backend.label_studio.template import TEMPLATES, labeling_configuration
+from backend.learning.verdicts import BLIND, SEVERAL_IMAGES, verdicts_of
 from backend.reviews import ReviewService, Source
-from db import decisions, failures, predictions, reviews
+from db import decisions, failures, lessons, predictions, reviews
 from db.keys import canonical_sha256
 from db.records import Review
 from tests.backend import desks
@@ -212,3 +214,17 @@ def test_a_question_is_about_the_image_it_was_drawn_on(desk: Desk) -> None:
     elsewhere = {**rectangle, "to_name": "image_3"}
     refused = desk.questions.answer([task(PART)], {"result": [elsewhere]}, made(PART), 1)
     assert "another object" in refused["result"][0]["value"]["text"][0]
+
+
+def test_nothing_is_learned_from_a_part_whose_verdict_is_on_no_one_photograph(desk: Desk) -> None:
+    prediction = part(desk)
+    annotate(desk, made(PART), prediction, prediction["result"])
+    with desk.database.read() as session:
+        standing = lessons.standing(session, instance=desk.settings.label_studio_url)
+    found = verdicts_of(standing)
+    assert (found.found, found.blind) == ((), frozenset())
+    assert [one.reason for one in found.left_out] == [SEVERAL_IMAGES]
+    # Of a blind project's part each photograph is held, the good ones too.
+    held = verdicts_of([replace(one, model_output_shown=False) for one in standing])
+    assert held.blind == {hashlib.sha256(desks.png(seed=n)).hexdigest() for n in range(2)}
+    assert [one.reason for one in held.left_out] == [BLIND]
