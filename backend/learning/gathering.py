@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from backend.label_studio.binding import bind_known
 from backend.label_studio.image_addresses import address_sha256
-from backend.label_studio.image_source import ImageSourceError
+from backend.label_studio.image_source import ImageLoginError, ImageSourceError
 from backend.label_studio.labeling_config import LabelingConfigError, parse
 from backend.learning.marks import MarkError, Marks, marks_of
 from backend.learning.photographs import Photographs, ReplacedImageError
@@ -102,7 +102,8 @@ class Gathering:
             progress: called with (photographs found, photographs there are).
 
         Raises:
-            LearningError: photographs have to be fetched and there is no key, or models disagree on what is good.
+            LearningError: photographs have to be fetched and there is no key, or one cannot be fetched now but may be
+                later; or models disagree on what is good.
             LabelStudioError: Label Studio is away or refuses.
             DatabaseError: the database is away.
             OSError: a photograph cannot be kept.
@@ -141,8 +142,13 @@ class Gathering:
         return Gathered(tuple(verdicts), tuple(samples), good_class, tuple(left_out), tuple(undrawn), blind, notes)
 
     def _fetched(self, verdict: Verdict) -> Path | LeftOut:
-        """The photograph from the first of its tasks that still has it."""
+        """The photograph from the first of its tasks that still has it.
+
+        Raises:
+            LearningError: none gives it now, and one may do so later.
+        """
         problem = LeftOut(UNREADABLE, place_of(verdict.reviews[0]))
+        passing: tuple[str, ImageSourceError] | None = None
         for review in verdict.reviews:
             try:
                 return self._photographs.fetch(verdict.image, self._address(review), review.task_id)
@@ -150,6 +156,13 @@ class Gathering:
                 problem = LeftOut(REPLACED, f"{place_of(review)}: {error}")
             except (ImageSourceError, LabelingConfigError, KeyError, ValueError) as error:
                 problem = LeftOut(UNREADABLE, f"{place_of(review)}: {error}")
+                if isinstance(error, ImageSourceError) and (error.retryable or isinstance(error, ImageLoginError)):
+                    passing = place_of(review), error
+        if passing is not None:
+            place, why = passing
+            raise LearningError(
+                f"a photograph cannot be fetched now: {place}: {why}. Mend that or try again later; nothing was trained"
+            ) from why
         return problem
 
     def _address(self, review: StandingReview) -> str:

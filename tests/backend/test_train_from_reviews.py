@@ -107,6 +107,32 @@ def test_a_replaced_image_is_left_out_and_named_and_none_is_fetched_twice(
     assert "does not exist" in left_out[gathering.UNREADABLE]["named"][0]
 
 
+@pytest.mark.parametrize(("status", "said"), [(503, "status 503"), (401, "INSPECTION_LABEL_STUDIO_API_KEY")])
+def test_an_outage_ends_the_training_rather_than_thin_its_lessons(
+    shift: Shift, here: Studio, tmp_path: Path, capsys: pytest.CaptureFixture[str], status: int, said: str
+) -> None:
+    a_day(shift)
+    [away] = shift.judge("good", range(40, 41))
+    here.refused[f"{away[0]}.png"] = status
+    assert run(["train", "--from-reviews", "--out", str(tmp_path / "m"), *TINY]) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert said in told and f"task {away[0]} of project 3" in told
+    assert "try again later; nothing was trained" in told
+    here.refused.clear()
+    assert dry(capsys)["counts"]["good"] == 5
+
+
+def test_of_several_tasks_one_that_gives_the_photograph_is_enough(
+    shift: Shift, here: Studio, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_day(shift)
+    content = photograph("good", 40)
+    for project in (3, 4):
+        shift.say(shift.show(content, project=project), "good")
+    here.refused["3013.png"] = 503
+    assert dry(capsys)["counts"]["good"] == 5
+
+
 def test_what_measures_is_never_learned_from(
     shift: Shift, here: Studio, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
