@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
@@ -26,6 +27,7 @@ from db.engine import Database
 from db.trainings import Training
 from inspection_models.model_card import CARD_FILE, read_card
 from inspection_models.training import TrainingRequest, train
+from inspection_models.training.checkpoint import Checkpoint, workplace
 from tests.backend import desks
 from tests.backend.learning_material import PROJECT, Shift, Studio, photograph, studio
 
@@ -249,6 +251,24 @@ def test_a_training_whose_worker_is_killed_goes_on_from_its_checkpoint(
     assert read_card(folder / "model" / CARD_FILE).training["reviews"]["reviews"] == 36
     summary = json.loads((folder / "model" / "training_summary.json").read_text())
     assert summary["continued_after_epochs"] and summary["continued_after_epochs"][0] >= 2
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_other_lessons_is_thrown_away(
+    settings: tuple[Settings, Studio], own_database: Database
+) -> None:
+    shift = Shift(own_database, settings[1])
+    for label in ("good", "patches", "scratches"):
+        shift.judge(label, range(5))
+    ask(own_database, settings[0])
+    folder = settings[0].data_dir / "learning" / "trainings" / str(newest(own_database, settings[0]).training_id)
+    with workplace(folder / "model", {"data_sha256": "what is held was less then"}, restart=False) as place:
+        place.write(Checkpoint(1, {"weight": torch.zeros(1)}, {}))
+    assert TrainingWorker(settings[0], own_database)._worker.work_off_one()
+    ended = newest(own_database, settings[0])
+    assert ended.state == "done", ended.reason
+    assert (folder / "model" / CARD_FILE).is_file()
+    assert not (folder / ".model.training").exists()
 
 
 def is_held(lock: Path) -> bool:
