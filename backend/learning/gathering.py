@@ -98,7 +98,7 @@ class Gathering:
 
         Args:
             project_ids: whose reviews; None for all.
-            until: without reviews that were received later.
+            until: without reviews that were received later; what blind projects hold by now is held all the same.
             progress: called with (photographs found, photographs there are).
 
         Raises:
@@ -110,25 +110,23 @@ class Gathering:
         """
         with self._database.read() as session:
             standing = lessons.standing(session, instance=self._settings.label_studio_url, until=until)
-        # What is held in one project is held in all.
-        blind = verdicts_of(standing).blind
+            blind = lessons.blind_images(session, instance=self._settings.label_studio_url)
         if project_ids is not None:
             standing = tuple(one for one in standing if one.project_id in project_ids)
-        found = verdicts_of(standing)
-        known = [one for one in found.found if one.image.sha256 not in blind]
-        goods = {verdict.image.good_class for verdict in known}
+        found = verdicts_of(standing, blind)
+        goods = {verdict.image.good_class for verdict in found.found}
         if len(goods) > 1:
             raise LearningError(
                 f"the models that judged these photographs have different good classes ({', '.join(map(str, goods))}); "
                 "learn from projects of one model at a time: --project"
             )
         good_class = goods.pop() if goods else None
-        groups, notes = _groups(known)
+        groups, notes = _groups(found.found)
         left_out, undrawn = list(found.left_out), []
         verdicts, samples = [], []
-        for number, verdict in enumerate(known, start=1):
+        for number, verdict in enumerate(found.found, start=1):
             path = self._photographs.find(verdict.image) or self._fetched(verdict)
-            progress(number, len(known))
+            progress(number, len(found.found))
             if isinstance(path, LeftOut):
                 left_out.append(path)
                 continue
