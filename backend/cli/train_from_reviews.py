@@ -21,6 +21,7 @@ from backend.settings import Settings
 from backend.training_progress import describe
 from db import migrate, model_locations, model_versions, trainings
 from db.engine import Database
+from inspection_models.compute import use_threads
 from inspection_models.training import CheckpointError, train_on
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def train_from_reviews(
             from backend.learning.telling import Telling  # noqa: PLC0415
 
             os.nice(_NICENESS)
+            use_threads(settings.threads)
             tell = Telling(database, UUID(training))
         found = _lessons(reviewed, settings, database, tell, _asked_at(database, training))
         if not again:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shlex
 import sys
 import threading
@@ -151,7 +152,9 @@ class TrainingWorker:
 
     def _run(self, arguments: Sequence[str], log: Path, *, accepted: tuple[int, ...]) -> None:
         command = [sys.executable, "-m", "backend.cli", *arguments]
-        with ManagedProcess("the training", command, log_file=log) as process:
+        with ManagedProcess(
+            "the training", command, log_file=log, environment={**os.environ, **_threads(self._settings)}
+        ) as process:
             while process.is_running:
                 if self._stop.wait(_POLL_SECONDS):
                     process.stop(_GRACE_SECONDS)
@@ -190,6 +193,11 @@ def _ask_again(session: Session, kind: str, job: Job) -> None:
 
 def _nothing(_: Session) -> None:
     """What is not known any more has no effect."""
+
+
+def _threads(settings: Settings) -> dict[str, str]:
+    """The environment by which a process computes with no more threads than the desk may, where that is stated."""
+    return {"OMP_NUM_THREADS": str(settings.threads)} if "threads" in settings.model_fields_set else {}
 
 
 def _last_words(log: Path) -> str:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -20,6 +20,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from backend.app import create_app
+from backend.cli import train_from_reviews
+from backend.learning.lesson_set import LessonRequest, LessonSet
 from backend.learning.training_worker import TrainingWorker, ask_for_training, job_kind
 from backend.settings import Settings
 from db import failures, jobs, model_events, model_versions, trainings
@@ -149,6 +151,42 @@ def test_a_training_that_fails_says_why_and_another_may_be_asked_for(
     assert failed.state == "failed"
     assert failed.reason is not None and "class 'patches' has images of only 1 independent part" in failed.reason
     ask(own_database, settings[0])
+
+
+@pytest.mark.parametrize(("stated", "given"), [("3", "3"), (None, "1")])
+def test_a_process_computes_with_as_many_threads_as_the_desk_may(
+    settings: tuple[Settings, Studio],
+    own_database: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stated: str | None,
+    given: str,
+) -> None:
+    if stated is not None:
+        monkeypatch.setenv("INSPECTION_THREADS", stated)
+    program = tmp_path / "program"
+    program.write_text('#!/bin/sh\necho "threads: $OMP_NUM_THREADS"\n')
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    TrainingWorker(Settings(), own_database)._run([], tmp_path / "log", accepted=(0,))
+    assert (tmp_path / "log").read_text() == f"threads: {given}\n"
+
+
+def test_a_training_from_the_button_computes_with_as_many_threads_as_the_desk_may(
+    settings: tuple[Settings, Studio], own_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(own_database, settings[0])
+    monkeypatch.setenv("INSPECTION_THREADS", "3")
+    monkeypatch.setattr(train_from_reviews.os, "nice", lambda _: 0)
+    monkeypatch.setattr(train_from_reviews, "_lessons", lambda *_: LessonSet(cast("Any", None), {}))
+    monkeypatch.setattr(train_from_reviews, "train_on", lambda *_: torch.get_num_threads())
+    request = TrainingRequest(tmp_path, tmp_path / "model")
+    training, before = str(newest(own_database, settings[0]).training_id), torch.get_num_threads()
+    try:
+        computed = train_from_reviews.train_from_reviews(request, LessonRequest(None), training, again=True)
+    finally:
+        torch.set_num_threads(before)
+    assert cast("int", computed) == 3
 
 
 def test_one_whose_job_is_lost_is_not_shown_as_running_for_ever(
