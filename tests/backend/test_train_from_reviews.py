@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,26 @@ import pytest
 from PIL import Image
 
 from backend.cli.program import run
+from backend.desk import image_source
 from backend.learning import gathering, lesson_set, verdicts
-from db import model_versions
+from backend.settings import Settings
+from db import lessons, model_versions
 from db.engine import Database
 from inspection_models.data.synthetic_steel import write_synthetic_steel
 from inspection_models.model_card import CARD_FILE, read_card
 from inspection_models.training_record import IMAGES_FILE
 from tests.backend import desks
-from tests.backend.learning_material import BLIND, CLASSES, RECTANGLE, SIZE, Shift, Studio, photograph, studio
+from tests.backend.learning_material import (
+    BLIND,
+    CLASSES,
+    PROJECT,
+    RECTANGLE,
+    SIZE,
+    Shift,
+    Studio,
+    photograph,
+    studio,
+)
 
 TINY = ["--network", "squeezenet1_1", "--size", "64", "--epochs", "1", "--tiling", "off", "--explanation", "grad-cam"]
 
@@ -145,6 +158,32 @@ def test_a_replaced_image_is_left_out_and_named_and_none_is_fetched_twice(
     assert "does not exist" in left_out[gathering.UNREADABLE]["named"][0]
 
 
+@pytest.mark.parametrize(("status", "said"), [(503, "status 503"), (401, "INSPECTION_LABEL_STUDIO_API_KEY")])
+def test_an_outage_ends_the_training_rather_than_thin_its_lessons(
+    shift: Shift, here: Studio, tmp_path: Path, capsys: pytest.CaptureFixture[str], status: int, said: str
+) -> None:
+    a_day(shift)
+    [away] = shift.judge("good", range(40, 41))
+    here.refused[f"{away[0]}.png"] = status
+    assert run(["train", "--from-reviews", "--out", str(tmp_path / "m"), *TINY]) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert said in told and f"task {away[0]} of project 3" in told
+    assert "try again later; nothing was trained" in told
+    here.refused.clear()
+    assert dry(capsys)["counts"]["good"] == 5
+
+
+def test_of_several_tasks_one_that_gives_the_photograph_is_enough(
+    shift: Shift, here: Studio, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_day(shift)
+    content = photograph("good", 40)
+    for project in (3, 4):
+        shift.say(shift.show(content, project=project), "good")
+    here.refused["3013.png"] = 503
+    assert dry(capsys)["counts"]["good"] == 5
+
+
 def test_what_measures_is_never_learned_from(
     shift: Shift, here: Studio, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +212,31 @@ def test_what_measures_is_never_learned_from(
     (tmp_path / "folder" / "patches" / "z.png").write_bytes(photograph("patches", 0))
     both = dry(capsys, "--project", "3", "--data", str(tmp_path / "folder"))
     assert both["counts"] == {"good": 6, "patches": 5, "scratches": 5}
+
+
+def test_what_a_blind_project_has_is_held_whatever_became_of_its_reviews(
+    shift: Shift, here: Studio, own_database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_day(shift, 6)
+    deleted, _unreviewed, late = (shift.show(photograph("good", index), project=BLIND) for index in range(3))
+    assert "of a blind" not in str(dry(capsys)["reviews"]["left_out"]), "before its first review nobody knows"
+    number = shift.say(deleted, "good", model_output_shown=False)
+    shift.delete(number, deleted)
+    asked = datetime.now(timezone.utc)
+    shift.say(late, "good", model_output_shown=False)
+    with own_database.read() as session:
+        held = lessons.blind_images(session, instance=here.url)
+        assert lessons.blind_images(session, instance="http://another") == frozenset()
+    assert held == {sha(photograph("good", index)) for index in range(3)}
+    found = dry(capsys, "--project", "3")
+    assert found["counts"]["good"] == 3
+    assert found["reviews"]["held"]["of_blind_projects"] == 3
+    assert found["reviews"]["left_out"][verdicts.BLIND]["count"] == 3
+    # A training that was asked for before the last of these reviews.
+    with image_source(Settings()) as source:
+        gathered = gathering.Gathering(Settings(), own_database, None, source).gather({PROJECT}, asked)
+    assert len(gathered.samples) == 15
+    assert held.isdisjoint(sample.sha256 for sample in gathered.samples)
 
 
 def test_what_the_model_in_use_was_tested_on_is_tested_on_again(
