@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import select
+from sqlalchemy import or_, select, union
 
 from db.records import Outcome
 from db.schema import DecisionRow, ModelVersionRow, PredictionImageRow, PredictionRow, ReviewRow
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from sqlalchemy import CompoundSelect
     from sqlalchemy.orm import Session
 
     from db.records import JsonArray
@@ -61,7 +62,6 @@ class StandingReview:
     region_changes: JsonArray
     ground_truth: bool
     was_cancelled: bool
-    model_output_shown: bool | None
     changed_at: datetime
     image: JudgedImage | None
     part: frozenset[str] = frozenset()
@@ -91,6 +91,28 @@ def standing(session: Session, *, instance: str, until: datetime | None = None) 
         )
         for review, decision, prediction, model in rows
     )
+
+
+def blind_images(session: Session, *, instance: str) -> frozenset[str]:
+    """sha256 of what a Label Studio's blind projects hold, whenever it was said and whatever became of it since.
+
+    These are the files of all reviews, deleted ones as well, whose inspectors did not see the model's answer, and all
+    files that were predicted for the projects of such reviews, as they may be reviewed yet.
+    """
+    is_blind = ReviewRow.instance == instance, ReviewRow.model_output_shown.is_(False)
+    sent = select(PredictionRow.prediction_id).where(
+        PredictionRow.instance == instance,
+        or_(
+            PredictionRow.project_id.in_(select(ReviewRow.project_id).where(*is_blind)),
+            PredictionRow.prediction_id.in_(select(ReviewRow.prediction_id).where(*is_blind)),
+        ),
+    )
+    held: CompoundSelect[Any] = union(
+        select(ReviewRow.decision_id).where(*is_blind),
+        select(PredictionRow.decision_id).where(PredictionRow.prediction_id.in_(sent)),
+        select(PredictionImageRow.decision_id).where(PredictionImageRow.prediction_id.in_(sent)),
+    )
+    return frozenset(session.scalars(select(DecisionRow.image_sha256).where(DecisionRow.decision_id.in_(held))))
 
 
 def _parts(session: Session, instance: str) -> dict[UUID | None, frozenset[str]]:
@@ -134,7 +156,6 @@ def _record(row: ReviewRow, image: JudgedImage | None, part: frozenset[str]) -> 
         region_changes=row.region_changes or (),
         ground_truth=row.ground_truth,
         was_cancelled=row.was_cancelled,
-        model_output_shown=row.model_output_shown,
         changed_at=row.annotation_updated_at or row.received_at,
         image=image,
         part=part,

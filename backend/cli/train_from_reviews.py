@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -20,14 +21,15 @@ from backend.settings import Settings
 from backend.training_progress import describe
 from db import migrate, model_locations, model_versions, trainings
 from db.engine import Database
-from inspection_models.training import train_on
+from inspection_models.compute import use_threads
+from inspection_models.training import CheckpointError, train_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
     from backend.learning.lesson_set import LessonRequest, LessonSet
-    from inspection_models.training import TrainingReport, TrainingRequest
+    from inspection_models.training import TrainingEvent, TrainingReport, TrainingRequest
 
 # Label Studio and the desk go first.
 _NICENESS = 10
@@ -54,7 +56,8 @@ def train_from_reviews(
     """Train and register the version, which is not in use by that.
 
     Args:
-        training: id of the training that the desk's worker started; None for one by hand.
+        training: id of the training that the desk's worker started, which starts anew where its checkpoint is of no
+            use; None for one by hand.
         again: train though a version has learned from the same.
 
     Raises:
@@ -71,13 +74,24 @@ def train_from_reviews(
             from backend.learning.telling import Telling  # noqa: PLC0415
 
             os.nice(_NICENESS)
+            use_threads(settings.threads)
             tell = Telling(database, UUID(training))
         found = _lessons(reviewed, settings, database, tell, _asked_at(database, training))
         if not again:
             refuse_nothing_new(found, database)
         if training is None:
             _print(found.summary, Console(stderr=True))
-        report = train_on(found.lessons, request, lambda event: tell(describe(event), event.done, event.total))
+
+        def progress(event: TrainingEvent) -> None:
+            tell(describe(event), event.done, event.total)
+
+        try:
+            report = train_on(found.lessons, request, progress)
+        except CheckpointError:
+            if training is None:
+                raise
+            # Whoever pressed a button can ask for no restart.
+            report = train_on(found.lessons, replace(request, restart=True), progress)
     if training is None:
         with database.write() as session:
             model_versions.register(session, registration(report.classifier.card))

@@ -63,6 +63,10 @@ class ImageUnauthorisedError(ImageSourceError):
     """The server does not let us read the image."""
 
 
+class ImageLoginError(ImageUnauthorisedError):
+    """Label Studio itself does not let us read: a matter of the key or of its settings, not of one image."""
+
+
 class ImageMissingError(ImageSourceError):
     """The server has no such file."""
 
@@ -221,16 +225,14 @@ class ImageSource:
         )
         if not served or _climbs(url.path) or any(_climbs(value) for _, value in url.params.multi_items()):
             if inside[:2] == ["user", "login"]:
-                raise ImageUnauthorisedError(f"Label Studio asks for a login instead of giving {uri}; {_KEY_ADVICE}")
+                raise ImageLoginError(f"Label Studio asks for a login instead of giving {uri}; {_KEY_ADVICE}")
             raise ImageAddressError(f"{uri} leads to {url.path} of Label Studio, where no images are")
         headers = {"Accept-Encoding": "identity"}
         if self._authorization is not None:
             try:
                 headers["Authorization"] = self._authorization()
             except LabelStudioError as error:
-                raise ImageUnauthorisedError(
-                    f"{uri} cannot be read: {error}", retryable=error.status is None
-                ) from error
+                raise ImageLoginError(f"{uri} cannot be read: {error}", retryable=error.status is None) from error
         return self._http.build_request("GET", url.copy_with(username=None, password=None), headers=headers)
 
     def _foreign_request(self, url: httpx.URL, uri: str) -> httpx.Request:
@@ -269,7 +271,8 @@ class ImageSource:
                 advice = f"Label Studio says: {_words(response)}"
             if own and status == httpx.codes.UNAUTHORIZED:
                 advice += f"; {_KEY_ADVICE}"
-            raise ImageUnauthorisedError(f"status {status} for {uri}: {advice}")
+            kind = ImageLoginError if own else ImageUnauthorisedError
+            raise kind(f"status {status} for {uri}: {advice}")
         if status in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
             raise ImageMissingError(f"{uri} does not exist (status {status}); was the file or its storage removed?")
         raise ImageUnavailableError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from backend.label_studio.binding import bind_known
 from backend.label_studio.image_addresses import address_sha256
-from backend.label_studio.image_source import ImageSourceError
+from backend.label_studio.image_source import ImageLoginError, ImageSourceError
 from backend.label_studio.labeling_config import LabelingConfigError, parse
 from backend.learning.marks import MarkError, Marks, marks_of
 from backend.learning.photographs import Photographs, ReplacedImageError
@@ -98,36 +98,35 @@ class Gathering:
 
         Args:
             project_ids: whose reviews; None for all.
-            until: without reviews that were received later.
+            until: without reviews that were received later; what blind projects hold by now is held all the same.
             progress: called with (photographs found, photographs there are).
 
         Raises:
-            LearningError: photographs have to be fetched and there is no key, or models disagree on what is good.
+            LearningError: photographs have to be fetched and there is no key, or one cannot be fetched now but may be
+                later; or models disagree on what is good.
             LabelStudioError: Label Studio is away or refuses.
             DatabaseError: the database is away.
             OSError: a photograph cannot be kept.
         """
         with self._database.read() as session:
             standing = lessons.standing(session, instance=self._settings.label_studio_url, until=until)
-        # What is held in one project is held in all.
-        blind = verdicts_of(standing).blind
+            blind = lessons.blind_images(session, instance=self._settings.label_studio_url)
         if project_ids is not None:
             standing = tuple(one for one in standing if one.project_id in project_ids)
-        found = verdicts_of(standing)
-        known = [one for one in found.found if one.image.sha256 not in blind]
-        goods = {verdict.image.good_class for verdict in known}
+        found = verdicts_of(standing, blind)
+        goods = {verdict.image.good_class for verdict in found.found}
         if len(goods) > 1:
             raise LearningError(
                 f"the models that judged these photographs have different good classes ({', '.join(map(str, goods))}); "
                 "learn from projects of one model at a time: --project"
             )
         good_class = goods.pop() if goods else None
-        groups, notes = _groups(known)
+        groups, notes = _groups(found.found)
         left_out, undrawn = list(found.left_out), []
         verdicts, samples = [], []
-        for number, verdict in enumerate(known, start=1):
+        for number, verdict in enumerate(found.found, start=1):
             path = self._photographs.find(verdict.image) or self._fetched(verdict)
-            progress(number, len(known))
+            progress(number, len(found.found))
             if isinstance(path, LeftOut):
                 left_out.append(path)
                 continue
@@ -141,8 +140,13 @@ class Gathering:
         return Gathered(tuple(verdicts), tuple(samples), good_class, tuple(left_out), tuple(undrawn), blind, notes)
 
     def _fetched(self, verdict: Verdict) -> Path | LeftOut:
-        """The photograph from the first of its tasks that still has it."""
+        """The photograph from the first of its tasks that still has it.
+
+        Raises:
+            LearningError: none gives it now, and one may do so later.
+        """
         problem = LeftOut(UNREADABLE, place_of(verdict.reviews[0]))
+        passing: tuple[str, ImageSourceError] | None = None
         for review in verdict.reviews:
             try:
                 return self._photographs.fetch(verdict.image, self._address(review), review.task_id)
@@ -150,6 +154,13 @@ class Gathering:
                 problem = LeftOut(REPLACED, f"{place_of(review)}: {error}")
             except (ImageSourceError, LabelingConfigError, KeyError, ValueError) as error:
                 problem = LeftOut(UNREADABLE, f"{place_of(review)}: {error}")
+                if isinstance(error, ImageSourceError) and (error.retryable or isinstance(error, ImageLoginError)):
+                    passing = place_of(review), error
+        if passing is not None:
+            place, why = passing
+            raise LearningError(
+                f"a photograph cannot be fetched now: {place}: {why}. Mend that or try again later; nothing was trained"
+            ) from why
         return problem
 
     def _address(self, review: StandingReview) -> str:

@@ -89,7 +89,7 @@ def assemble(
     held = HeldOut(held.sha256 | gathered.blind, held.thumbnails)
     good = request.good_class
     if good is None:
-        good = folder.good_class if folder is not None else gathered.good_class
+        good = _good_class(folder.good_class if folder is not None else None, gathered.good_class)
     joined = join(
         gathered.samples,
         folder,
@@ -98,7 +98,13 @@ def assemble(
         max_pixels=settings.max_image_pixels,
         progress=lambda done, total: progress("looking at reviewed photographs", done, total),
     )
-    tested, notes = _tested(request.projects, settings, database)
+    tested, classes, notes = _in_use(request.projects, settings, database)
+    if missing := sorted(classes - set(joined.dataset.classes)):
+        raise LearningError(
+            f"the model in use knows {', '.join(missing)}, and no photograph to learn from shows it, so the next "
+            "version would not know it; give the original photographs, too: --data DIR, or for Label Studio's button "
+            "INSPECTION_TRAINING_OPTIONS"
+        )
     kept = {sample.sha256 for sample in joined.dataset.samples}
     verdicts = [verdict for verdict in gathered.verdicts if verdict.image.sha256 in kept]
     if not verdicts:
@@ -159,14 +165,25 @@ def refuse_nothing_new(lesson_set: LessonSet, database: Database) -> None:
             )
 
 
-def _tested(
+def _good_class(of_folder: str | None, of_reviews: str | None) -> str | None:
+    if of_folder is not None and of_reviews is not None and of_folder != of_reviews:
+        raise LearningError(
+            f"good parts are called {of_folder!r} in the folder and {of_reviews!r} by the model that was reviewed; "
+            "rename the folder's class"
+        )
+    return of_folder if of_folder is not None else of_reviews
+
+
+def _in_use(
     projects: Collection[int] | None, settings: Settings, database: Database
-) -> tuple[frozenset[str], list[str]]:
-    """Files that the models in use were tested on, which the next version may be tested on, too, and nothing else."""
+) -> tuple[frozenset[str], frozenset[str], list[str]]:
+    """Of the models in use: files that they were tested on, which the next version may be tested on, too, and nothing
+    else; their classes; and what is to be told of them."""
     if projects is None:
         with database.read() as session:
             projects = reviews.projects(session, instance=settings.label_studio_url)
     tested: set[str] = set()
+    classes: set[str] = set()
     notes, names = [], {}
     for number in (None, *projects):
         try:
@@ -174,6 +191,7 @@ def _tested(
         except ModelError:
             continue
         names[model.fingerprint] = model.model_version
+        classes |= set(model.classes)
     for fingerprint, name in names.items():
         with database.read() as session:
             recorded = model_locations.of(session, fingerprint)
@@ -184,7 +202,7 @@ def _tested(
                 f"{name}, which is in use, has no list of the photographs that it was tested on; they cannot be held"
             )
         tested |= listed or frozenset()
-    return frozenset(tested), notes
+    return frozenset(tested), frozenset(classes), notes
 
 
 def _told(left_out: Sequence[LeftOut]) -> str:

@@ -84,6 +84,6 @@ def _of_kind(marks: Sequence[object], kind: type) -> list[object]:
 def _label(named: str | None, verdict: Verdict) -> str:
     if named in verdict.image.classes:
         return str(named)
-    if len(verdict.labels) == 1:
+    if named is None and len(verdict.labels) == 1:
         return verdict.labels[0]
     raise MarkError(f"the label {named!r} of a region stands for no class")

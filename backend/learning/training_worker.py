@@ -1,13 +1,14 @@
 """Trainings that are asked for in Label Studio: one at a time, each in a process of its own, its result at the gate.
 
 The process ends with the one that started it, also where that is killed. The job then comes back when its lease has run
-out, and the training goes on from its last checkpoint.
+out, and the training goes on from its last checkpoint; anew, where options or lessons are others by then.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import shlex
 import sys
 import threading
@@ -40,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 5.0
-_REPORT, _RULES, _COMMAND = "gate.json", "rules.toml", "command"
+_REPORT, _RULES = "gate.json", "rules.toml"
 
 
 class TrainingFailedError(RuntimeError):
@@ -120,7 +121,7 @@ class TrainingWorker:
             command = ["train", "--from-reviews", "--out", str(candidate), "--training", str(training.training_id)]
             options = shlex.split(self._settings.training_options)
             command += [*self._projects(training.project_id), *recipe_of(read_card(service / CARD_FILE)), *options]
-            self._run([*command, *_restart(folder, command)], folder / "training.log", accepted=(0,))
+            self._run(command, folder / "training.log", accepted=(0,))
         card = read_card(candidate / CARD_FILE)
         verdict, report = self._compared(training, candidate, service, folder)
         logger.info("training %s made %s %s: %s", training.training_id, card.name, card.version, verdict or "no gate")
@@ -151,7 +152,9 @@ class TrainingWorker:
 
     def _run(self, arguments: Sequence[str], log: Path, *, accepted: tuple[int, ...]) -> None:
         command = [sys.executable, "-m", "backend.cli", *arguments]
-        with ManagedProcess("the training", command, log_file=log) as process:
+        with ManagedProcess(
+            "the training", command, log_file=log, environment={**os.environ, **_threads(self._settings)}
+        ) as process:
             while process.is_running:
                 if self._stop.wait(_POLL_SECONDS):
                     process.stop(_GRACE_SECONDS)
@@ -192,13 +195,9 @@ def _nothing(_: Session) -> None:
     """What is not known any more has no effect."""
 
 
-def _restart(folder: Path, command: Sequence[str]) -> list[str]:
-    """What starts a training anew that was begun with other options, of which no checkpoint can be taken."""
-    kept = folder / _COMMAND
-    is_other = kept.exists() and kept.read_text(encoding="utf-8") != shlex.join(command)
-    folder.mkdir(parents=True, exist_ok=True)
-    kept.write_text(shlex.join(command), encoding="utf-8")
-    return ["--restart"] if is_other else []
+def _threads(settings: Settings) -> dict[str, str]:
+    """The environment by which a process computes with no more threads than the desk may, where that is stated."""
+    return {"OMP_NUM_THREADS": str(settings.threads)} if "threads" in settings.model_fields_set else {}
 
 
 def _last_words(log: Path) -> str:

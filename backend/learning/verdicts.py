@@ -16,7 +16,7 @@ SEVERAL_IMAGES = "of a part with several images: the verdict is on the part, and
 SKIPPED = "skipped, or without a verdict"
 NO_CLASS = "judged with words that are no class of the model"
 DISAGREEMENT = "inspectors disagree, and no review is marked as ground truth"
-BLIND = "held: reviewed in a blind project, which measures inspectors"
+BLIND = "held: of a blind project, which measures inspectors"
 
 
 @dataclass(frozen=True)
@@ -49,38 +49,36 @@ class Verdicts:
     Attributes:
         found: a verdict a photograph, by the file's hash.
         left_out: the others.
-        blind: sha256 of photographs reviewed in blind projects, which nothing may be learned from.
     """
 
     found: tuple[Verdict, ...]
     left_out: tuple[LeftOut, ...]
-    blind: frozenset[str]
 
 
-def verdicts_of(reviews: Iterable[StandingReview]) -> Verdicts:
-    """One verdict for each photograph that has one."""
+def verdicts_of(reviews: Iterable[StandingReview], blind: frozenset[str]) -> Verdicts:
+    """One verdict for each photograph that has one.
+
+    Args:
+        reviews: that stand.
+        blind: sha256 of what blind projects hold, which nothing may be learned from, wherever it was reviewed.
+    """
     by_file: dict[str, list[StandingReview]] = defaultdict(list)
     left_out: list[LeftOut] = []
-    blind: set[str] = set()
     for review in reviews:
         if review.image is None:
             left_out.append(LeftOut(UNPREDICTED, place_of(review)))
         elif review.part:
-            is_blind = review.model_output_shown is False
-            blind |= review.part if is_blind else frozenset()
-            left_out.append(LeftOut(BLIND if is_blind else SEVERAL_IMAGES, place_of(review)))
+            left_out.append(LeftOut(BLIND if review.part & blind else SEVERAL_IMAGES, place_of(review)))
         else:
             by_file[review.image.sha256].append(review)
     found = []
     for sha256 in sorted(by_file):
-        verdict = _verdict(by_file[sha256])
+        verdict = BLIND if sha256 in blind else _verdict(by_file[sha256])
         if isinstance(verdict, Verdict):
             found.append(verdict)
-            continue
-        left_out.append(LeftOut(verdict, place_of(by_file[sha256][0])))
-        if verdict == BLIND:
-            blind.add(sha256)
-    return Verdicts(tuple(found), tuple(left_out), frozenset(blind))
+        else:
+            left_out.append(LeftOut(verdict, place_of(by_file[sha256][0])))
+    return Verdicts(tuple(found), tuple(left_out))
 
 
 def place_of(review: StandingReview) -> str:
@@ -90,16 +88,17 @@ def place_of(review: StandingReview) -> str:
 
 def _verdict(reviews: Sequence[StandingReview]) -> Verdict | str:
     """What is said of one file, or why nothing is."""
-    if any(review.model_output_shown is False for review in reviews):
-        return BLIND
     judging = [one for one in reviews if not one.was_cancelled and one.outcome not in (None, "skipped")]
     judging = [one for one in judging if one.labels is not None]
     if not judging:
         return SKIPPED
-    judging = [one for one in judging if one.labels and one.image and set(one.labels) <= set(one.image.classes)]
-    if not judging:
-        return NO_CLASS
     judging = [one for one in judging if one.ground_truth] or judging
+    named = [one for one in judging if one.labels and one.image and set(one.labels) <= set(one.image.classes)]
+    if not named:
+        return NO_CLASS
+    # Words that are no class contradict those that are: who sees an unknown defect does not see a good part.
+    if len(named) < len(judging):
+        return DISAGREEMENT
     said = {tuple(sorted(one.labels or ())) for one in judging}
     if len(said) > 1:
         return DISAGREEMENT

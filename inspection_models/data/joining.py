@@ -6,6 +6,7 @@ The same file counts once. What is held for measurement is left out by its hash,
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from inspection_models.data.dataset import DatasetError, file_sha256, make_datas
 from inspection_models.data.files import images_below
 from inspection_models.data.markings import is_marked
 from inspection_models.data.photographs import THUMBNAIL_SIDE, look_at_all
-from inspection_models.data.twins import twins_of, with_twins
+from inspection_models.data.twins import joined_groups, twins_of, with_twins
 from inspection_models.images import DEFAULT_MAX_PIXELS, ImageError, glance
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def join(
     """Make one data set, with all twins in one group.
 
     Of a file that both have, the label that it was given by itself counts; it takes the folder's marks where it has
-    none and the label is the same, and stays in the folder's group and part.
+    none and the label is the same, and stays in the folder's part. Its group and the folder's become one.
 
     Args:
         labelled: photographs labelled one by one, each file once.
@@ -116,8 +117,10 @@ def join(
     for sample in same:
         own[sample.sha256] = _merged(own[sample.sha256], sample)
     rest = [sample for sample in (folder.samples if folder else ()) if sample.sha256 not in own]
+    groups = _groups([*labelled, *(folder.samples if folder else ())])
     part = "train" if rest and all(sample.part is not None for sample in rest) else None
     everything = [replace(one, part=one.part or part) for one in own.values()] + rest
+    everything = [replace(one, group=groups[one.group]) for one in everything]
     by_hash = [sample for sample in everything if sample.sha256 in held.sha256]
     left = [sample for sample in everything if sample.sha256 not in held.sha256]
     are_twins = twins_of(held.thumbnails, _thumbnails(left, seen))
@@ -155,7 +158,15 @@ def _merged(own: Sample, in_folder: Sample) -> Sample:
     """What was labelled by itself, in the folder's place where its marks are the folder's."""
     if own.labels == in_folder.labels and not is_marked(own):
         return in_folder
-    return replace(own, group=in_folder.group, part=in_folder.part)
+    return replace(own, part=in_folder.part)
+
+
+def _groups(samples: Sequence[Sample]) -> dict[str, str]:
+    """What each group is called once those that have a file in common are one."""
+    by_file: dict[str, list[int]] = defaultdict(list)
+    for index, sample in enumerate(samples):
+        by_file[sample.sha256].append(index)
+    return joined_groups(samples, by_file.values())
 
 
 def _thumbnails(samples: Sequence[Sample], seen: dict[Path, Photograph]) -> NDArray[np.uint8]:

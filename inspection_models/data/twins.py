@@ -82,7 +82,7 @@ def with_twins(dataset: Dataset, photographs: Sequence[Photograph]) -> Dataset:
             f"{len(differing)} families of twins carry different labels, for example {one.path.name} "
             f"({', '.join(one.labels)}) and {other.path.name} ({', '.join(other.labels)}); look which is right"
         )
-    groups = _joined_groups(samples, families)
+    groups = joined_groups(samples, families)
     grouped = tuple(replace(sample, group=groups[sample.group]) for sample in samples)
     return replace(
         dataset,
@@ -276,8 +276,13 @@ def _connected(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
     return [family for family in families.values() if len(family) > 1]
 
 
-def _joined_groups(samples: Sequence[Sample], families: Iterable[list[int]]) -> dict[str, str]:
-    """What each group is called once those of twins are one: the first of their names."""
+def joined_groups(samples: Sequence[Sample], families: Iterable[Sequence[int]]) -> dict[str, str]:
+    """What each group is called once those of a family are one: the first of their names.
+
+    Args:
+        samples: all that there are.
+        families: places of samples that belong together, none of them empty.
+    """
     names = sorted({sample.group for sample in samples})
     numbers = {name: number for number, name in enumerate(names)}
     pairs = [

@@ -1,5 +1,6 @@
 """Training: from a labelled data set to a calibrated, measured model directory."""
 
+from inspection_models.training.checkpoint import CheckpointError
 from inspection_models.training.evaluation import Evaluation, evaluate
 from inspection_models.training.recalibration import CalibrationReport, CalibrationRequest, calibrate
 from inspection_models.training.request import (
@@ -14,6 +15,7 @@ from inspection_models.training.trainer import Lessons, train, train_on
 __all__ = [
     "CalibrationReport",
     "CalibrationRequest",
+    "CheckpointError",
     "EpochFigures",
     "Evaluation",
     "Lessons",

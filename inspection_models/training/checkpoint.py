@@ -30,6 +30,10 @@ _LOCK_FILE = "lock"
 _HEADER = "state"
 
 
+class CheckpointError(TrainingError):
+    """What is kept is damaged or another training's; `TrainingRequest.restart` throws it away."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """The state after an epoch.
@@ -60,7 +64,7 @@ class Workplace:
         """The last checkpoint, if there is one.
 
         Raises:
-            TrainingError: it is damaged.
+            CheckpointError: it is damaged.
         """
         found = self._checkpoints()
         if not found:
@@ -74,7 +78,7 @@ class Workplace:
                 state: dict[str, Any] = json.loads(file.metadata()[_HEADER])
             return Checkpoint(int(number), safetensors.torch.load(content), state)
         except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-            raise TrainingError(
+            raise CheckpointError(
                 f"{path} is damaged ({error}); start anew without it: --restart, or remove {self._folder}"
             ) from error
 
@@ -132,7 +136,8 @@ def workplace(output: Path, identity: Mapping[str, Any], *, restart: bool) -> It
         restart: throw away the checkpoints that are there.
 
     Raises:
-        TrainingError: the folder cannot be written, is another training's, or is being used.
+        CheckpointError: what the folder holds is damaged or another training's.
+        TrainingError: the folder cannot be written, or is being used.
     """
     folder = output.with_name(f".{output.name}.training")
     wanted = json.loads(json.dumps(identity))
@@ -192,11 +197,11 @@ def _compare(known: Path, wanted: Mapping[str, Any], folder: Path) -> None:
     try:
         found = json.loads(known.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise TrainingError(f"{known} is damaged ({error}); start anew: --restart, or remove {folder}") from error
+        raise CheckpointError(f"{known} is damaged ({error}); start anew: --restart, or remove {folder}") from error
     differences = [f"{name} was {old!r} and is {new!r}" for name, old, new in _differences(found, wanted)]
     if differences:
         more = f", and {len(differences) - 3} more" if len(differences) > 3 else ""
-        raise TrainingError(
+        raise CheckpointError(
             f"{folder} holds the checkpoint of another training: {'; '.join(differences[:3])}{more}. Ask for the same "
             "one to go on with it, or throw it away with --restart"
         )

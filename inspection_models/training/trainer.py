@@ -284,13 +284,14 @@ def _reproducible(seed: int) -> Iterator[None]:
     # The matrix kernels of CUDA are deterministic only with a fixed workspace; they read this when they are first used.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled()
+    only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(mode=True)
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(before)
+            torch.use_deterministic_algorithms(before, warn_only=only_warned)
 
 
 def _network(request: TrainingRequest, classes: int) -> nn.Module:

@@ -30,7 +30,13 @@ CONFIG = """<View>
 
 
 def write_model(
-    directory: Path, *, seed: int = 0, favourite: str = "crack", certainty: float = 2.0, **fields: Any
+    directory: Path,
+    *,
+    seed: int = 0,
+    classes: tuple[str, ...] = CLASSES,
+    favourite: str = "crack",
+    certainty: float = 2.0,
+    **fields: Any,
 ) -> Path:
     """A model directory whose random network always prefers one class, so that tests know what it will say.
 
@@ -39,16 +45,16 @@ def write_model(
     Further fields are those of its card, such as thresholds.
     """
     torch.manual_seed(seed)
-    network = build_network("squeezenet1_1", len(CLASSES), pretrained=False).eval()
+    network = build_network("squeezenet1_1", len(classes), pretrained=False).eval()
     head = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)][-1]
     with torch.no_grad():
         head.bias.zero_()
-        head.bias[CLASSES.index(favourite)] = certainty
+        head.bias[classes.index(favourite)] = certainty
     classifier = DefectClassifier.assemble(
         network,
         name="tiny",
         architecture="squeezenet1_1",
-        classes=CLASSES,
+        classes=classes,
         good_class="good",
         preprocessing=Preprocessing(mode="letterbox", size=(64, 64), mean=(127.0,) * 3, std=(128.0,) * 3),
         **fields,

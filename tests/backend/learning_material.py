@@ -45,12 +45,16 @@ def photograph(label: str, index: int, seed: int = 1) -> bytes:
 
 @dataclass
 class Studio:
-    """What the server has: files by name, and each project's tasks with the name of their file."""
+    """What the server has: files by name, and each project's tasks with the name of their file.
+
+    `refused` are the files that it answers another status for.
+    """
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     tasks: dict[int, dict[int, str]] = field(default_factory=dict)
     fetched: list[str] = field(default_factory=list)
+    refused: dict[str, int] = field(default_factory=dict)
 
     def answer(self, path: str) -> bytes | None:
         where = urlsplit(path)
@@ -75,7 +79,8 @@ def studio() -> Iterator[Studio]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = has.answer(self.path)
-            self.send_response(200 if body is not None else 404)
+            status = has.refused.get(self.path.rpartition("/")[2], 200 if body is not None else 404)
+            self.send_response(status)
             self.end_headers()
             self.wfile.write(body or b"")
 

@@ -158,7 +158,7 @@ def test_a_configuration_without_the_classes_is_refused_with_reasons(client: Tes
         [failure] = failures.recent(session)
     assert "crack" in failure.reason
     assert "Choice" in failure.reason
-    assert desk.binding_problems(config, desk.models.announced(1))
+    assert desk.bind_anew(1, config, desk.models.announced(1))
 
 
 @pytest.mark.slow
@@ -312,9 +312,9 @@ def test_several_decided_classes_are_said_drawn_and_compared(tmp_path: Path, fil
             assert single["result"][0]["value"]["choices"] == ["Crack"]
             assert single["result"][1:] == [{**item, "meta": item["meta"]} for item in regions]
             # Of one choice that can be ticked it is told which others were decided.
-            [sentence] = desk.binding_problems(desks.CONFIG, desk.models.announced(1))
+            [sentence] = desk.bind_anew(1, desks.CONFIG, desk.models.announced(1))
             assert 'choice="multiple"' in sentence
-            assert desk.binding_problems(config, desk.models.announced(1)) == ()
+            assert desk.bind_anew(1, config, desk.models.announced(1)) == ()
             body = webhook("ANNOTATION_CREATED", answer)
             body["project"]["label_config"] = config
             send(client, body)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,26 @@ import pytest
 from PIL import Image
 
 from backend.cli.program import run
+from backend.desk import image_source
 from backend.learning import gathering, lesson_set, verdicts
-from db import model_versions
+from backend.settings import Settings
+from db import lessons, model_versions
 from db.engine import Database
 from inspection_models.data.synthetic_steel import write_synthetic_steel
 from inspection_models.model_card import CARD_FILE, read_card
 from inspection_models.training_record import IMAGES_FILE
 from tests.backend import desks
-from tests.backend.learning_material import BLIND, RECTANGLE, SIZE, Shift, Studio, photograph, studio
+from tests.backend.learning_material import (
+    BLIND,
+    CLASSES,
+    PROJECT,
+    RECTANGLE,
+    SIZE,
+    Shift,
+    Studio,
+    photograph,
+    studio,
+)
 
 TINY = ["--network", "squeezenet1_1", "--size", "64", "--epochs", "1", "--tiling", "off", "--explanation", "grad-cam"]
 
@@ -89,6 +102,44 @@ def test_of_inspectors_who_disagree_the_ground_truth_counts(shift: Shift, capsys
     assert found["counts"]["patches"] == 5
 
 
+def test_a_defect_without_a_known_class_contradicts_a_good_part(
+    shift: Shift, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_day(shift)
+    for ground_truth, reason in ((False, verdicts.DISAGREEMENT), (True, verdicts.NO_CLASS)):
+        seen = shift.show(photograph("good", 30 + ground_truth))
+        shift.say(seen, "good", outcome="rejected")
+        shift.say(seen, None, labels_final=(), outcome="missed", ground_truth=ground_truth)
+        found = dry(capsys)
+        assert found["reviews"]["left_out"][reason]["count"] == 1
+        assert found["counts"]["good"] == 4
+
+
+def test_no_class_of_the_model_in_use_is_unlearned(
+    shift: Shift, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shift.judge("good", range(4))
+    shift.judge("patches", range(4))
+    model = desks.write_model(tmp_path / "model", classes=CLASSES, favourite="patches")
+    monkeypatch.setenv("INSPECTION_MODEL", str(model))
+    assert run(["train", "--from-reviews", "--dry-run"]) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "the model in use knows scratches, and no photograph to learn from shows it" in told
+    assert "--data DIR" in told
+    shift.judge("scratches", range(4))
+    assert set(dry(capsys)["counts"]) == set(CLASSES)
+
+
+def test_a_folder_of_defects_alone_keeps_the_good_class_of_the_reviews(
+    shift: Shift, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_day(shift)
+    for number, label in enumerate(("patches", "scratches")):
+        (tmp_path / "folder" / label).mkdir(parents=True)
+        (tmp_path / "folder" / label / "x.png").write_bytes(photograph(label, 50 + number))
+    assert dry(capsys, "--data", str(tmp_path / "folder"))["good_class"] == "good"
+
+
 def test_a_replaced_image_is_left_out_and_named_and_none_is_fetched_twice(
     shift: Shift, here: Studio, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,6 +156,32 @@ def test_a_replaced_image_is_left_out_and_named_and_none_is_fetched_twice(
     left_out = found["reviews"]["left_out"]
     assert f"task {replaced[0]} of project 3" in left_out[gathering.REPLACED]["named"][0]
     assert "does not exist" in left_out[gathering.UNREADABLE]["named"][0]
+
+
+@pytest.mark.parametrize(("status", "said"), [(503, "status 503"), (401, "INSPECTION_LABEL_STUDIO_API_KEY")])
+def test_an_outage_ends_the_training_rather_than_thin_its_lessons(
+    shift: Shift, here: Studio, tmp_path: Path, capsys: pytest.CaptureFixture[str], status: int, said: str
+) -> None:
+    a_day(shift)
+    [away] = shift.judge("good", range(40, 41))
+    here.refused[f"{away[0]}.png"] = status
+    assert run(["train", "--from-reviews", "--out", str(tmp_path / "m"), *TINY]) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert said in told and f"task {away[0]} of project 3" in told
+    assert "try again later; nothing was trained" in told
+    here.refused.clear()
+    assert dry(capsys)["counts"]["good"] == 5
+
+
+def test_of_several_tasks_one_that_gives_the_photograph_is_enough(
+    shift: Shift, here: Studio, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_day(shift)
+    content = photograph("good", 40)
+    for project in (3, 4):
+        shift.say(shift.show(content, project=project), "good")
+    here.refused["3013.png"] = 503
+    assert dry(capsys)["counts"]["good"] == 5
 
 
 def test_what_measures_is_never_learned_from(
@@ -137,6 +214,31 @@ def test_what_measures_is_never_learned_from(
     assert both["counts"] == {"good": 6, "patches": 5, "scratches": 5}
 
 
+def test_what_a_blind_project_has_is_held_whatever_became_of_its_reviews(
+    shift: Shift, here: Studio, own_database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_day(shift, 6)
+    deleted, _unreviewed, late = (shift.show(photograph("good", index), project=BLIND) for index in range(3))
+    assert "of a blind" not in str(dry(capsys)["reviews"]["left_out"]), "before its first review nobody knows"
+    number = shift.say(deleted, "good", model_output_shown=False)
+    shift.delete(number, deleted)
+    asked = datetime.now(timezone.utc)
+    shift.say(late, "good", model_output_shown=False)
+    with own_database.read() as session:
+        held = lessons.blind_images(session, instance=here.url)
+        assert lessons.blind_images(session, instance="http://another") == frozenset()
+    assert held == {sha(photograph("good", index)) for index in range(3)}
+    found = dry(capsys, "--project", "3")
+    assert found["counts"]["good"] == 3
+    assert found["reviews"]["held"]["of_blind_projects"] == 3
+    assert found["reviews"]["left_out"][verdicts.BLIND]["count"] == 3
+    # A training that was asked for before the last of these reviews.
+    with image_source(Settings()) as source:
+        gathered = gathering.Gathering(Settings(), own_database, None, source).gather({PROJECT}, asked)
+    assert len(gathered.samples) == 15
+    assert held.isdisjoint(sample.sha256 for sample in gathered.samples)
+
+
 def test_what_the_model_in_use_was_tested_on_is_tested_on_again(
     shift: Shift, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,7 +247,9 @@ def test_what_the_model_in_use_was_tested_on_is_tested_on_again(
     a_day(shift, 8)
     tested = [photograph(label, index) for label in ("good", "patches") for index in range(3)]
     listed = ("\n".join(["sha256,part", *sorted(f"{sha(one)},test" for one in tested)]) + "\n").encode()
-    model = desks.write_model(tmp_path / "model", training={HASH_KEY: images_sha256(listed)})
+    model = desks.write_model(
+        tmp_path / "model", classes=CLASSES, favourite="patches", training={HASH_KEY: images_sha256(listed)}
+    )
     (model / IMAGES_FILE).write_bytes(listed)
     monkeypatch.setenv("INSPECTION_MODEL", str(model))
     found = dry(capsys)
@@ -182,17 +286,21 @@ def test_regions_that_an_inspector_worked_on_are_marks_and_the_models_own_are_no
         change = {"change": kind, "region_final": "r1", "label_after": "scratches", "iou": 0.5 if kept else 1.0}
         one = shift.show(photograph("scratches", 60 + index))
         shift.say(one, "scratches", regions_final=[RECTANGLE], region_changes=[change])
+    strange = {"change": "added", "region_final": "r1", "label_after": "oil"}
+    shift.say(shift.show(photograph("scratches", 71)), "scratches", regions_final=[RECTANGLE], region_changes=[strange])
     turned = shift.show(photograph("scratches", 70))
     change = {"change": "added", "region_final": "r1", "label_after": "scratches"}
     shift.say(turned, "scratches", regions_final=[RECTANGLE | {"image_rotation": 90}], region_changes=[change])
     found = dry(capsys)
     share = (SIZE // 2) * (SIZE // 4) / SIZE**2
     assert found["marks"]["scratches"] == {
-        "images": 9, "marked": 2, "kinds": {"boxes": 2},
+        "images": 10, "marked": 2, "kinds": {"boxes": 2},
         "defect_share": {"min": share, "median": share, "max": share},
     }  # fmt: skip
     assert found["reviews"]["with_regions_by_hand"] == 2
-    assert "turned in the editor" in found["reviews"]["left_out"][gathering.UNDRAWN]["named"][0]
+    undrawn = sorted(found["reviews"]["left_out"][gathering.UNDRAWN]["named"])
+    assert "the label 'oil' of a region stands for no class" in undrawn[0]
+    assert "turned in the editor" in undrawn[1]
 
 
 def test_photographs_of_one_part_stay_together_unless_its_number_is_that_of_a_kind(

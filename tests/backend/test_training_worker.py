@@ -12,13 +12,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from backend.app import create_app
+from backend.cli import train_from_reviews
+from backend.learning.lesson_set import LessonRequest, LessonSet
 from backend.learning.training_worker import TrainingWorker, ask_for_training, job_kind
 from backend.settings import Settings
 from db import failures, jobs, model_events, model_versions, trainings
@@ -26,6 +29,7 @@ from db.engine import Database
 from db.trainings import Training
 from inspection_models.model_card import CARD_FILE, read_card
 from inspection_models.training import TrainingRequest, train
+from inspection_models.training.checkpoint import Checkpoint, workplace
 from tests.backend import desks
 from tests.backend.learning_material import PROJECT, Shift, Studio, photograph, studio
 
@@ -149,6 +153,42 @@ def test_a_training_that_fails_says_why_and_another_may_be_asked_for(
     ask(own_database, settings[0])
 
 
+@pytest.mark.parametrize(("stated", "given"), [("3", "3"), (None, "1")])
+def test_a_process_computes_with_as_many_threads_as_the_desk_may(
+    settings: tuple[Settings, Studio],
+    own_database: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stated: str | None,
+    given: str,
+) -> None:
+    if stated is not None:
+        monkeypatch.setenv("INSPECTION_THREADS", stated)
+    program = tmp_path / "program"
+    program.write_text('#!/bin/sh\necho "threads: $OMP_NUM_THREADS"\n')
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    TrainingWorker(Settings(), own_database)._run([], tmp_path / "log", accepted=(0,))
+    assert (tmp_path / "log").read_text() == f"threads: {given}\n"
+
+
+def test_a_training_from_the_button_computes_with_as_many_threads_as_the_desk_may(
+    settings: tuple[Settings, Studio], own_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(own_database, settings[0])
+    monkeypatch.setenv("INSPECTION_THREADS", "3")
+    monkeypatch.setattr(train_from_reviews.os, "nice", lambda _: 0)
+    monkeypatch.setattr(train_from_reviews, "_lessons", lambda *_: LessonSet(cast("Any", None), {}))
+    monkeypatch.setattr(train_from_reviews, "train_on", lambda *_: torch.get_num_threads())
+    request = TrainingRequest(tmp_path, tmp_path / "model")
+    training, before = str(newest(own_database, settings[0]).training_id), torch.get_num_threads()
+    try:
+        computed = train_from_reviews.train_from_reviews(request, LessonRequest(None), training, again=True)
+    finally:
+        torch.set_num_threads(before)
+    assert cast("int", computed) == 3
+
+
 def test_one_whose_job_is_lost_is_not_shown_as_running_for_ever(
     settings: tuple[Settings, Studio], own_database: Database
 ) -> None:
@@ -249,6 +289,24 @@ def test_a_training_whose_worker_is_killed_goes_on_from_its_checkpoint(
     assert read_card(folder / "model" / CARD_FILE).training["reviews"]["reviews"] == 36
     summary = json.loads((folder / "model" / "training_summary.json").read_text())
     assert summary["continued_after_epochs"] and summary["continued_after_epochs"][0] >= 2
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_other_lessons_is_thrown_away(
+    settings: tuple[Settings, Studio], own_database: Database
+) -> None:
+    shift = Shift(own_database, settings[1])
+    for label in ("good", "patches", "scratches"):
+        shift.judge(label, range(5))
+    ask(own_database, settings[0])
+    folder = settings[0].data_dir / "learning" / "trainings" / str(newest(own_database, settings[0]).training_id)
+    with workplace(folder / "model", {"data_sha256": "what is held was less then"}, restart=False) as place:
+        place.write(Checkpoint(1, {"weight": torch.zeros(1)}, {}))
+    assert TrainingWorker(settings[0], own_database)._worker.work_off_one()
+    ended = newest(own_database, settings[0])
+    assert ended.state == "done", ended.reason
+    assert (folder / "model" / CARD_FILE).is_file()
+    assert not (folder / ".model.training").exists()
 
 
 def is_held(lock: Path) -> bool:
