@@ -51,7 +51,7 @@ def inspector(url: str, credentials: LabelStudioCredentials) -> Iterator[Page]:
     """A page of somebody who is logged in."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page = browser.new_page(viewport={"width": 1440, "height": 1040})
         page.set_default_timeout(PATIENCE_MS)
         page.goto(f"{url}/user/login/")
         page.fill("input[name=email]", credentials.email)
