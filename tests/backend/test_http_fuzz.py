@@ -126,7 +126,9 @@ def test_requests_made_from_the_description(
         elif not headers and path not in OPEN:
             assert answer.status_code in (401, 405), answer.text
         if answer.status_code >= 400:
-            assert rows(desk) == before
+            # A labeling configuration that cannot be read is kept as a failure, with its project.
+            kept = {"failure"} if path == "/predict" and answer.status_code == 400 and headers else set()
+            assert {name for name, count in rows(desk).items() if count != before[name]} <= kept
 
     fuzz()
 

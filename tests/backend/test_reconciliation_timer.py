@@ -276,8 +276,8 @@ def test_it_is_off_without_a_period_or_a_key(own_database: Database, tmp_path: P
 def test_a_desk_reconciles_where_it_works_off_the_queue(tmp_path: Path) -> None:
     desks.write_model(tmp_path / "model")
     for work_off_queue, seconds, names in (
-        (True, 600, ["queue-worker", "reconciler"]),
-        (True, 0, ["queue-worker"]),
+        (True, 600, ["queue-worker", "reconciler", "trainer"]),
+        (True, 0, ["queue-worker", "trainer"]),
         (False, 600, []),
     ):
         desk = Desk.open(settings_for(tmp_path, reconcile_seconds=seconds), work_off_queue=work_off_queue)
