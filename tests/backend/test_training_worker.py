@@ -145,6 +145,7 @@ def test_a_training_that_fails_says_why_and_another_may_be_asked_for(
     shift = Shift(own_database, settings[1])
     shift.judge("good", range(4))
     shift.judge("patches", range(1))
+    shift.judge("scratches", range(4))
     ask(own_database, settings[0])
     assert TrainingWorker(settings[0], own_database)._worker.work_off_one()
     failed = newest(own_database, settings[0])
