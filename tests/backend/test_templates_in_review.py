@@ -6,7 +6,6 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -221,10 +220,18 @@ def test_nothing_is_learned_from_a_part_whose_verdict_is_on_no_one_photograph(de
     annotate(desk, made(PART), prediction, prediction["result"])
     with desk.database.read() as session:
         standing = lessons.standing(session, instance=desk.settings.label_studio_url)
-    found = verdicts_of(standing)
-    assert (found.found, found.blind) == ((), frozenset())
+        assert lessons.blind_images(session, instance=desk.settings.label_studio_url) == frozenset()
+    found = verdicts_of(standing, frozenset())
+    assert found.found == ()
     assert [one.reason for one in found.left_out] == [SEVERAL_IMAGES]
     # Of a blind project's part each photograph is held, the good ones too.
-    held = verdicts_of([replace(one, model_output_shown=False) for one in standing])
-    assert held.blind == {hashlib.sha256(desks.png(seed=n)).hexdigest() for n in range(2)}
-    assert [one.reason for one in held.left_out] == [BLIND]
+    blind = labeling_configuration(desks.CLASSES, "good", heading="Which?", template=TEMPLATES[PART], is_blind=True)
+    [silent] = desk.predictions.answer([task(PART)], blind, 1)
+    assert silent["result"] == []
+    review = annotate(desk, blind, silent, prediction["result"], id=12, parent_prediction=None)
+    assert review.model_output_shown is False
+    with desk.database.read() as session:
+        held = lessons.blind_images(session, instance=desk.settings.label_studio_url)
+        standing = lessons.standing(session, instance=desk.settings.label_studio_url)
+    assert held == {hashlib.sha256(desks.png(seed=n)).hexdigest() for n in range(2)}
+    assert {one.reason for one in verdicts_of(standing, held).left_out} == {BLIND}
